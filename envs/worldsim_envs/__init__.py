@@ -1,0 +1,19 @@
+"""Gymnasium environments whose frames a world model paints.
+
+Importing this package registers their ids. Entry points are strings, so that torch loads with the first `make`.
+"""
+
+from gymnasium.envs.registration import register, registry
+
+# id -> (shipped world, time limit in steps)
+_WORLDS = {"worldsim/Boxing-v0": ("boxing", 1800)}
+
+for _id, (_world, _max_episode_steps) in _WORLDS.items():
+    if _id not in registry:
+        register(
+            id=_id,
+            entry_point="worldsim_envs.env:WorldEnv",
+            max_episode_steps=_max_episode_steps,
+            # The limit is gymnasium's TimeLimit alone, so that make(..., max_episode_steps=...) can change or lift it.
+            kwargs={"world": _world, "max_episode_steps": -1},
+        )

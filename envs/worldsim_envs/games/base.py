@@ -1,0 +1,85 @@
+"""The contract of a source game: what collection, evaluation and play need of the real thing."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from worldsim.action import ActionSpec
+
+Policy = Callable[["Game"], Any]
+"""Chooses the native action for the game's present state."""
+
+PolicyFactory = Callable[[np.random.Generator], Policy]
+"""Makes the policy of one episode; all its randomness comes from the generator."""
+
+Position = tuple[float, float]
+"""(x, y) in pixels of a frame: x to the right, y down, the centre of the top left pixel is (0, 0)."""
+
+
+class Game(ABC):
+    """One running real game with frames (height, width, 3) uint8.
+
+    `step(action)` takes the present frame to the next one. A game is deterministic: the same seed and actions give
+    the same frames, rewards and end.
+    """
+
+    name: ClassVar[str]
+    env_id: ClassVar[str]
+    """Id of the same game in gymnasium's registry."""
+    licence: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+    """Distributions whose versions decide the game's bytes."""
+    fps: ClassVar[int]
+    height: ClassVar[int]
+    width: ClassVar[int]
+    actions: ClassVar[ActionSpec]
+    max_episode_steps: ClassVar[int]
+    """No episode is longer; the game's own end comes first."""
+
+    @abstractmethod
+    def reset(self, seed: int | np.random.SeedSequence) -> np.ndarray:
+        """Start an episode and return its first frame. The seed decides a random, unrecorded opening."""
+
+    @abstractmethod
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool]:
+        """Play one native action; returns the next frame, the reward of this step and whether the episode ended.
+
+        Raises ValueError for an action the game does not have, RuntimeError after the end or before a reset.
+        """
+
+    @abstractmethod
+    def save(self) -> Any:
+        """Everything that decides the future, for `restore`. Valid as long as the game is open."""
+
+    @abstractmethod
+    def restore(self, state: Any) -> np.ndarray:
+        """Go back to a saved state, exactly, and return the frame that was shown there."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the game."""
+
+    @classmethod
+    @abstractmethod
+    def policies(cls) -> Mapping[str, PolicyFactory]:
+        """Ways to play this game, by name, in the order in which collection takes turns with them."""
+
+    @staticmethod
+    def player_xy(frame: np.ndarray) -> Position | None:
+        """Where the player is, read from a frame (height, width, 3) uint8 alone; None when none is to be seen."""
+        return None
+
+    @staticmethod
+    def opponent_xy(frame: np.ndarray) -> Position | None:
+        """Where the opponent is, read from a frame (height, width, 3) uint8 alone; None when none is to be seen."""
+        return None
+
+    def __enter__(self) -> Game:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,46 @@
+"""Policies that need nothing of a game but its action space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from worldsim_envs.games.base import Game, Policy, PolicyFactory
+
+HOLD_STEPS = (1, 8)
+STRETCH_STEPS = (20, 80)
+
+
+class HeldRandom:
+    """Uniformly random native actions, each held for 1 to 8 steps. Discrete action spaces only."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.left = 0
+        self.action = 0
+
+    def __call__(self, game: Game) -> int:
+        if self.left == 0:
+            self.action = int(self.rng.integers(len(game.actions.table)))
+            self.left = int(self.rng.integers(*HOLD_STEPS, endpoint=True))
+        self.left -= 1
+        return self.action
+
+
+class Switching:
+    """Several policies that take turns in random order, each for a stretch of 20 to 80 steps."""
+
+    def __init__(self, rng: np.random.Generator, factories: Sequence[PolicyFactory]) -> None:
+        self.rng = rng
+        self.policies: list[Policy] = [factory(rng) for factory in factories]
+        self.left = 0
+        self.current = self.policies[0]
+
+    def __call__(self, game: Game) -> Any:
+        if self.left == 0:
+            self.current = self.policies[self.rng.integers(len(self.policies))]
+            self.left = int(self.rng.integers(*STRETCH_STEPS, endpoint=True))
+        self.left -= 1
+        return self.current(game)

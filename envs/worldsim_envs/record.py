@@ -1,0 +1,303 @@
+"""A clip and a contact sheet of a world, beside its source game where that is installed.
+
+The world starts after moments that the real game reached under random play; from there both get the same actions, and
+nothing else of the real game reaches the world. Agents: `random` (held 1 to 8 frames), `noop`, a .json file with a list
+of the game's own actions (repeated from its start), or a .py file that defines act(observation, rng) -> action, where
+observation is the imagined frame (H, W, 3) uint8 and rng a numpy Generator.
+
+The clip is H.264 in yuv420p, which every common player opens; at an even scale each game pixel covers whole chroma
+samples, so that its colour stays sharp.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from worldsim.action import ActionSpec
+from worldsim_envs.env import WorldEnv
+from worldsim_envs.games import Game, game_class, game_names, make_game
+from worldsim_envs.games.policies import HeldRandom
+from worldsim_envs.pictures import Column, clip_frame, contact_sheet
+
+Agent = Callable[[np.ndarray], Any]
+"""Chooses a native action for the imagined frame (H, W, 3) uint8."""
+
+REAL, IMAGINED = "real", "imagined"
+SHEET_COLUMNS, SHEET_SCALE = 8, 3
+FIRST_STEPS = (0, 1, 2, 4, 6, 8, 12, 16)  # the sheet's first band: one-step precision first, then drift
+BT709 = 1  # its number in ITU-T H.273
+LEAD_IN = (40, 120)  # frames of random play before a start, least and most
+
+
+@dataclass
+class Scene:
+    """One start and what followed: frames by label, each list one longer than the actions; rewards by label."""
+
+    frames: dict[str, list[np.ndarray]]
+    rewards: dict[str, list[float]]
+    actions: list[Any] = field(default_factory=list)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `worldsim record`."""
+    parser.add_argument("world", nargs="?", default="boxing", help="a shipped world or a folder (default: boxing)")
+    parser.add_argument("--agent", default="random", help="random, noop, actions.json or agent.py (default: random)")
+    parser.add_argument("--seconds", type=_positive, default=20.0, help="length of the clip (default: 20)")
+    parser.add_argument("--out", type=Path, default=Path("clip.mp4"), help="the clip (default: clip.mp4)")
+    parser.add_argument("--sheet", type=Path, help="the contact sheet (default: beside the clip, as .png)")
+    parser.add_argument("--seed", type=_natural, default=0, help="of start, agent and noise (default: 0)")
+    parser.add_argument("--steps", type=int, help="denoising steps a frame: 1, 2 or 4 (default: the world's own)")
+    parser.add_argument("--scale", type=_even, default=6, help="clip pixels a game pixel, even, 2..16 (default: 6)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Film the world, write the clip and the sheet, print their paths."""
+    import av  # noqa: F401 - before the work, so that a missing extra costs nothing
+
+    sheet = args.sheet or args.out.with_suffix(".png")
+    for path, suffix in ((args.out, ".mp4"), (sheet, ".png")):
+        if path.suffix != suffix:
+            raise ValueError(f"cannot write {str(path)!r}; give a name that ends in {suffix}")
+    env = WorldEnv(args.world, steps=args.steps, device=args.device)
+    starts_rng, agent_rng = np.random.default_rng(args.seed).spawn(2)
+    agent = load_agent(args.agent, env, agent_rng)
+    for path in (args.out, sheet):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    length = max(round(args.seconds * env.metadata["render_fps"]), 1)
+    with _source_game(env) as game:
+        scenes = film(env, game, agent, length, starts_rng)
+    write_clip(args.out, scenes, env, args.scale)
+    longest = max(scenes, key=lambda scene: len(scene.actions))
+    write_sheet(sheet, longest, env, f"Agent {Path(args.agent).name}, seed {args.seed}")
+    print(f"clip:  {args.out}\nsheet: {sheet}")
+    return 0
+
+
+def load_agent(name: str, env: WorldEnv, rng: np.random.Generator) -> Agent:
+    """The agent of that name, or of that .json or .py file. ValueError or FileNotFoundError in one line otherwise."""
+    if name == "random":
+        return _random_agent(env, rng)
+    if name == "noop":
+        rest = env.actions.decode(np.zeros(env.actions.size))
+        return lambda observation: rest
+    path = Path(name)
+    if path.suffix not in (".json", ".py"):
+        raise ValueError(f"unknown agent {name!r}; use random, noop, a .json list of actions or a .py file with act()")
+    if not path.is_file():
+        raise FileNotFoundError(f"agent file {name!r} does not exist")
+    return _listed_agent(path, env.actions) if path.suffix == ".json" else _scripted_agent(path, rng)
+
+
+def film(env: WorldEnv, game: Game | None, agent: Agent, length: int, rng: np.random.Generator) -> list[Scene]:
+    """Play `length` frames in the world and, where `game` is given, in the real game under the same actions.
+
+    Where either ends its episode a new scene begins. Equal generators give equal scenes.
+    """
+    scenes: list[Scene] = []
+    with tqdm(total=length, desc="recording", unit="frame") as progress:
+        while progress.n < length:
+            scenes.append(_begin(env, game, rng))
+            ended = False
+            while progress.n < length and not ended:
+                ended = _continue(scenes[-1], env, game, agent)
+                progress.update()
+    return scenes
+
+
+def write_clip(path: Path, scenes: Sequence[Scene], env: WorldEnv, scale: int) -> None:
+    """Write the scenes one after another as an H.264 mp4 at the world's frame rate."""
+    import av
+
+    pictures = [picture for scene in scenes for picture in _pictures(scene, env.actions, scale)]
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
+        stream = container.add_stream("libx264", rate=env.metadata["render_fps"])
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "14", "preset": "medium", "tune": "animation"}
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = BT709
+        for picture in tqdm(pictures, desc="encoding", unit="frame"):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=BT709)))
+        container.mux(stream.encode())
+
+
+def write_sheet(path: Path, scene: Scene, env: WorldEnv, origin: str) -> None:
+    """Write the contact sheet of a scene: its first 16 frames one by one, then the whole way to its end."""
+    fps, name = env.metadata["render_fps"], env.model.info.name.title()
+    title = f"{name}: real frames above, imagined ones below" if REAL in scene.frames else f"{name}, imagined"
+    under = "Both get the same actions; the world sees no real frame after the start. " if REAL in scene.frames else ""
+    subtitle = f"{under}{origin}, {env.steps} denoising steps a frame, {fps} frames a second."
+    bands = [[_column(scene, step, env.actions, fps) for step in band] for band in _sheet_steps(len(scene.actions))]
+    contact_sheet(bands, title, subtitle, SHEET_SCALE).save(path, optimize=True)
+
+
+@contextmanager
+def _source_game(env: WorldEnv) -> Iterator[Game | None]:
+    """The world's real game; None, and one line that says why, where it cannot be had."""
+    info = env.model.info
+    name = next((name for name in game_names() if game_class(name).env_id == info.env_id), None)
+    missing = None
+    if name is None:
+        missing = f"there is no adapter for {info.env_id}"
+    elif (game_class(name).height, game_class(name).width) != (info.height, info.width):
+        missing = f"frames of {name} are not {info.height}x{info.width}"
+    else:
+        try:
+            game = make_game(name)
+        except ModuleNotFoundError as error:
+            missing = str(error)
+    if missing:
+        print(f"no real frames beside the imagined ones: {missing}", file=sys.stderr)
+        yield None
+        return
+    with game:
+        yield game
+
+
+def _begin(env: WorldEnv, game: Game | None, rng: np.random.Generator) -> Scene:
+    """Start the world, and the real game before it, at the same moment."""
+    seed = int(rng.integers(2**31))
+    if game is None:
+        frame, _ = env.reset(seed=seed)
+        return Scene({IMAGINED: [frame]}, {IMAGINED: []})
+    frames, actions = _real_past(game, env.model.info.window_frames, rng)
+    frame, _ = env.reset(seed=seed, options={"frames": frames, "actions": actions})
+    return Scene({REAL: [frames[-1]], IMAGINED: [frame]}, {REAL: [], IMAGINED: []})
+
+
+def _real_past(game: Game, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """The last frames (length, H, W, 3), and the actions between them, of some random play that goes on."""
+    policy = game.policies()["random"](rng)
+    frames, actions = [game.reset(int(rng.integers(2**31)))], []
+    for _ in range(length - 1 + int(rng.integers(*LEAD_IN))):
+        actions.append(policy(game))
+        frame, _, ended = game.step(actions[-1])
+        frames.append(frame)
+        if ended:
+            return _real_past(game, length, rng)
+    return np.stack(frames[-length:]), np.asarray(actions[len(actions) - (length - 1) :])
+
+
+def _continue(scene: Scene, env: WorldEnv, game: Game | None, agent: Agent) -> bool:
+    """Add one frame to a scene. Returns whether it ends here."""
+    action = agent(scene.frames[IMAGINED][-1])
+    frame, reward, terminated, truncated, _ = env.step(action)
+    outcomes = {IMAGINED: (frame, reward, terminated or truncated)}
+    if game is not None:
+        outcomes[REAL] = game.step(action)
+    scene.actions.append(action)
+    for label, (frame, reward, _) in outcomes.items():
+        scene.frames[label].append(frame)
+        scene.rewards[label].append(reward)
+    return any(ended for _, _, ended in outcomes.values())
+
+
+def _random_agent(env: WorldEnv, rng: np.random.Generator) -> Agent:
+    if env.actions.table is None:
+        env.action_space.seed(int(rng.integers(2**31)))
+        return lambda observation: env.action_space.sample()
+    policy = HeldRandom(rng)
+    return lambda observation: policy(env)
+
+
+def _listed_agent(path: Path, spec: ActionSpec) -> Agent:
+    try:
+        actions = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"agent file {str(path)!r} is not JSON: {error}") from None
+    if not isinstance(actions, list) or not actions:
+        raise ValueError(f"agent file {str(path)!r} holds no actions; give a JSON list such as [0, 2, 2, 1]")
+    for action in actions:
+        _check_action(action, spec, path)
+    turns = itertools.cycle(actions)
+    return lambda observation: next(turns)
+
+
+def _check_action(action: Any, spec: ActionSpec, path: Path) -> None:
+    try:
+        fits = spec.encode(action).shape == (spec.size,)
+    except ValueError as error:
+        raise ValueError(f"agent file {str(path)!r}: {error}") from None
+    if not fits:
+        raise ValueError(f"agent file {str(path)!r}: {action!r} is not one action of {spec.space()}")
+
+
+def _scripted_agent(path: Path, rng: np.random.Generator) -> Agent:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    act = getattr(module, "act", None)
+    if not callable(act):
+        raise ValueError(f"agent file {str(path)!r} defines no act(observation, rng)")
+    return lambda observation: act(observation, rng)
+
+
+def _pictures(scene: Scene, spec: ActionSpec, scale: int) -> Iterator[np.ndarray]:
+    """The clip's pictures of a scene, one for each frame after the start."""
+    scores = dict.fromkeys(scene.frames, 0.0)
+    for step, action in enumerate(scene.actions, start=1):
+        for label in scores:
+            scores[label] += scene.rewards[label][step - 1]
+        labels = {f"{label}   score {_signed(scores[label])}": frames[step] for label, frames in scene.frames.items()}
+        yield clip_frame(labels, f"frame {step}   {_action_name(action, spec)}", scale)
+
+
+def _column(scene: Scene, step: int, spec: ActionSpec, fps: int) -> Column:
+    frames = {label: frames[step] for label, frames in scene.frames.items()}
+    if step == 0:
+        return Column("start", "", frames)
+    return Column(f"step {step}   {step / fps:.2f} s", _action_name(scene.actions[step - 1], spec), frames)
+
+
+def _sheet_steps(length: int) -> list[list[int]]:
+    """Steps of the sheet's bands, for a scene of `length` steps."""
+    first = [step for step in FIRST_STEPS if step <= length]
+    if length < FIRST_STEPS[-1] + SHEET_COLUMNS:
+        return [first]
+    even = np.linspace(FIRST_STEPS[-1], length, SHEET_COLUMNS + 1)[1:]
+    return [first, [round(step) for step in even]]
+
+
+def _signed(score: float) -> str:
+    return f"{score:+g}" if score else "0"
+
+
+def _action_name(action: Any, spec: ActionSpec) -> str:
+    if spec.table is not None:
+        return spec.names[int(action)] if spec.names else f"action {action}"
+    return "  ".join(f"{channel.name} {value:+.1f}" for channel, value in zip(spec.channels, action, strict=True))
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
+    return value
+
+
+def _even(text: str) -> int:
+    value = int(text)
+    if value % 2 or not 2 <= value <= 16:
+        raise argparse.ArgumentTypeError(f"{text} is not an even number from 2 to 16")
+    return value

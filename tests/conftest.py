@@ -1,0 +1,18 @@
+"""Settings that every test shares: what a marked test needs, no network."""
+
+import os
+from importlib.util import find_spec
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("atari") and find_spec("ale_py") is None:
+        pytest.skip('needs ale-py: pip install "worldsim[atari]"')
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")

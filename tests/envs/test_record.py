@@ -1,0 +1,257 @@
+"""The record command: agents, scenes, clip and contact sheet."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from worldsim.cli import main
+from worldsim_envs import record
+from worldsim_envs.env import WorldEnv
+from worldsim_envs.games import make_game
+from worldsim_envs.pictures import Column, clip_frame, contact_sheet, enlarge
+
+av = pytest.importorskip("av")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return str(tiny.save_tiny_world(tmp_path_factory.mktemp("world")))
+
+
+@pytest.fixture(scope="module")
+def square_world(tmp_path_factory):
+    """A random world with frames of the size that Boxing's have, so that the real game fits beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny, "HEIGHT", 64)
+        return str(tiny.save_tiny_world(tmp_path_factory.mktemp("square")))
+
+
+@pytest.fixture
+def env(world):
+    return WorldEnv(world)
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def actions_of(agent, count=60):
+    return [agent(np.zeros((48, 64, 3), np.uint8)) for _ in range(count)]
+
+
+def frames_of(path):
+    with av.open(str(path)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_the_random_agent_holds_its_actions_and_follows_its_seed(env):
+    actions = actions_of(record.load_agent("random", env, rng()))
+    assert actions == actions_of(record.load_agent("random", env, rng()))
+    assert actions != actions_of(record.load_agent("random", env, rng(1)))
+    assert 60 / 8 <= 1 + np.count_nonzero(np.diff(actions)) <= 40
+    assert all(action in env.action_space for action in actions)
+
+
+def test_the_noop_agent_rests(env):
+    assert actions_of(record.load_agent("noop", env, rng()), 3) == [0, 0, 0]
+
+
+def test_a_json_agent_repeats_its_list(env, tmp_path):
+    (tmp_path / "a.json").write_text("[2, 5, 17]")
+    agent = record.load_agent(str(tmp_path / "a.json"), env, rng())
+    assert actions_of(agent, 7) == [2, 5, 17, 2, 5, 17, 2]
+
+
+def test_a_python_agent_sees_the_frame_and_has_its_own_randomness(env, tmp_path):
+    (tmp_path / "a.py").write_text(
+        "def act(observation, rng):\n    return int(observation[0, 0, 0]) + rng.integers(3)\n"
+    )
+    agent = record.load_agent(str(tmp_path / "a.py"), env, rng())
+    expected = rng()
+    frame = np.full((48, 64, 3), 9, np.uint8)
+    assert [agent(frame) for _ in range(9)] == [9 + expected.integers(3) for _ in range(9)]
+
+
+BAD_AGENTS = {
+    "greedy": (None, "use random, noop, a .json list of actions or a .py file"),
+    "missing.json": (None, "does not exist"),
+    "broken.json": ("[1, 2", "is not JSON"),
+    "empty.json": ("[]", "holds no actions"),
+    "object.json": ('{"actions": [1]}', "holds no actions"),
+    "unknown.json": ("[1, 18]", "use 0..17"),
+    "nested.json": ("[[1], [2]]", "is not one action"),
+    "words.json": ('["UP"]', "integers 0..17"),
+    "silent.py": ("x = 1\n", "defines no act(observation, rng)"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_AGENTS)
+def test_a_bad_agent_is_a_one_line_error_and_nothing_is_written(world, tmp_path, monkeypatch, capsys, name):
+    text, words = BAD_AGENTS[name]
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    before = sorted(tmp_path.iterdir())
+    assert main(["record", world, "--agent", name, "--out", "clips/clip.mp4"]) == 2
+    said = capsys.readouterr().err
+    assert words in said and len(said.splitlines()) == 1
+    assert [path for path in sorted(tmp_path.iterdir()) if path.name != "__pycache__"] == before
+
+
+@pytest.mark.parametrize("option", [["--out", "clip.avi"], ["--sheet", "sheet.jpeg"]])
+def test_an_unknown_file_type_is_a_one_line_error(world, capsys, option):
+    assert main(["record", world, *option]) == 2
+    assert "give a name that ends in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "option", [["--scale", "3"], ["--scale", "18"], ["--seconds", "0"], ["--seconds", "inf"], ["--seed=-1"]]
+)
+def test_an_impossible_number_is_refused(world, capsys, option):
+    with pytest.raises(SystemExit):
+        main(["record", world, *option])
+    assert " is not a" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_the_clip_shows_what_the_world_painted(world, tmp_path, capsys):
+    (tmp_path / "a.json").write_text(json.dumps([2, 2, 11]))
+    out = tmp_path / "deep" / "clip.mp4"
+    arguments = [
+        "--agent",
+        str(tmp_path / "a.json"),
+        "--seconds",
+        "0.8",
+        "--out",
+        str(out),
+        "--seed",
+        "4",
+        "--scale",
+        "4",
+    ]
+    assert main(["record", world, *arguments]) == 0
+    said = capsys.readouterr()
+    assert "no real frames beside the imagined ones: frames of boxing are not 48x64" in said.err
+    assert said.out.splitlines() == [f"clip:  {out}", f"sheet: {out.with_suffix('.png')}"]
+
+    env = WorldEnv(world)
+    agent = record.load_agent(str(tmp_path / "a.json"), env, rng())
+    scenes = record.film(env, None, agent, 12, rng(4).spawn(2)[0])
+    painted = [frame for scene in scenes for frame in scene.frames[record.IMAGINED][1:]]
+    shown = frames_of(out)
+    assert len(shown) == len(painted) == 12
+    with av.open(str(out)) as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 15)
+    for frame, picture in zip(painted, shown, strict=True):
+        inner = picture[40 : 40 + 4 * 48, 16 : 16 + 4 * 64]
+        error = inner.astype(float) - enlarge(frame, 4)
+        assert 10 * np.log10(255**2 / np.mean(error**2)) > 25  # coloured noise is the worst case
+
+
+def test_colours_and_edges_survive_the_clip(env, tmp_path):
+    blocks = np.array([[[106, 155, 64], [214, 60, 60]], [[20, 20, 20], [60, 80, 214]]], np.uint8)
+    frame = blocks.repeat(24, axis=0).repeat(32, axis=1)
+    frame[::5, ::7] = 255
+    scene = record.Scene({record.IMAGINED: [frame] * 4}, {record.IMAGINED: [0.0] * 3}, [0] * 3)
+    record.write_clip(tmp_path / "clip.mp4", [scene], env, 6)
+    for picture in frames_of(tmp_path / "clip.mp4"):
+        error = np.abs(picture[40 : 40 + 6 * 48, 16 : 16 + 6 * 64].astype(float) - enlarge(frame, 6))
+        assert error.mean() < 3 and np.percentile(error, 99.9) < 40
+
+
+def test_a_new_scene_begins_where_an_episode_ends(world):
+    env = WorldEnv(world, max_episode_steps=4)
+    scenes = record.film(env, None, record.load_agent("random", env, rng()), 10, rng())
+    assert [len(scene.actions) for scene in scenes] == [4, 4, 2]
+    for scene in scenes:
+        assert len(scene.frames[record.IMAGINED]) == len(scene.actions) + 1 == len(scene.rewards[record.IMAGINED]) + 1
+
+
+@pytest.mark.atari
+def test_real_and_imagined_begin_alike_and_get_the_same_actions(square_world, tmp_path, capsys):
+    env = WorldEnv(square_world)
+    with make_game("boxing") as game:
+        (scene,) = record.film(env, game, record.load_agent("random", env, rng()), 6, rng(3))
+    assert np.array_equal(scene.frames[record.REAL][0], scene.frames[record.IMAGINED][0])
+
+    env = WorldEnv(square_world)
+    with make_game("boxing") as game:
+        again = record._begin(env, game, rng(3))
+        for action, real, imagined in zip(
+            scene.actions, scene.frames[record.REAL][1:], scene.frames[record.IMAGINED][1:], strict=True
+        ):
+            assert np.array_equal(game.step(action)[0], real)
+            assert np.array_equal(env.step(action)[0], imagined)
+    assert np.array_equal(again.frames[record.REAL][0], scene.frames[record.REAL][0])
+
+    arguments = ["--seconds", "0.4", "--out", str(tmp_path / "clip.mp4"), "--sheet", str(tmp_path / "sheet.png")]
+    assert main(["record", square_world, *arguments]) == 0
+    assert "no real frames" not in capsys.readouterr().err
+    assert frames_of(tmp_path / "clip.mp4")[0].shape[1] == 2 * 64 * 6 + 3 * 16
+    assert (tmp_path / "sheet.png").is_file()
+
+
+def test_without_the_source_game_only_imagined_frames_are_shown(square_world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    assert main(["record", square_world, "--seconds", "0.2", "--out", str(tmp_path / "clip.mp4")]) == 0
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "no real frames" in line)
+    assert 'pip install "worldsim[atari]"' in line
+    assert frames_of(tmp_path / "clip.mp4")[0].shape[1] == 64 * 6 + 2 * 16
+
+
+def test_without_av_it_names_the_extra(world, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert main(["record", world]) == 2
+    assert capsys.readouterr().err == 'worldsim: av is not installed; run: pip install "worldsim[video]"\n'
+
+
+def test_a_sheet_holds_each_frame_sharp_and_in_its_place():
+    frames = rng().integers(0, 256, (2, 3, 2, 12, 16, 3), dtype=np.uint8)
+    bands = [
+        [Column(f"step {step}", "UP", {"real": pair[0], "imagined": pair[1]}) for step, pair in enumerate(band)]
+        for band in frames
+    ]
+    sheet = np.asarray(contact_sheet(bands, "title", "subtitle", scale=3))
+    places = {}
+    for index in np.ndindex(2, 3, 2):
+        tile = enlarge(frames[index], 3)
+        windows = np.lib.stride_tricks.sliding_window_view(sheet[..., 0], tile.shape[:2])
+        corners = np.argwhere((windows[..., 0, 0] == tile[0, 0, 0]) & (windows[..., -1, -1] == tile[-1, -1, 0]))
+        found = [tuple(at) for at in corners if np.array_equal(sheet[at[0] : at[0] + 36, at[1] : at[1] + 48], tile)]
+        assert len(found) == 1
+        places[index] = found[0]
+    for band, column, row in places:
+        assert places[band, column, row][1] == places[0, column, 0][1]
+        assert places[band, column, row][0] == places[band, 0, row][0]
+    assert places[0, 0, 0][0] < places[0, 0, 1][0] < places[1, 0, 0][0] < places[1, 0, 1][0]
+    assert places[0, 0, 0][1] < places[0, 1, 0][1] < places[0, 2, 0][1]
+
+
+def test_game_pixels_lie_on_even_positions_of_a_clip():
+    frames = {"real": np.full((6, 10, 3), 200, np.uint8), "imagined": np.full((6, 10, 3), 250, np.uint8)}
+    picture = clip_frame(frames, "", 2)
+    assert picture.shape[0] % 4 == picture.shape[1] % 4 == 0
+    for value in (200, 250):
+        rows, columns = np.nonzero((picture[40:52] == value).all(axis=-1))
+        assert len(rows) == 12 * 20 and rows.min() == 0 and columns.min() % 2 == 0
+
+
+@pytest.mark.parametrize("length", [1, 5, 16, 23, 24, 300])
+def test_a_sheet_goes_from_the_start_to_the_end(length):
+    bands = record._sheet_steps(length)
+    steps = [step for band in bands for step in band]
+    assert steps == sorted(set(steps)) and steps[0] == 0 and steps[-1] <= length
+    assert max(map(len, bands)) <= record.SHEET_COLUMNS
+    if length >= 24:
+        assert steps[-1] == length
+
+
+def test_the_sheet_is_a_png_beside_the_clip(world, tmp_path):
+    out = tmp_path / "walk.mp4"
+    assert main(["record", world, "--agent", "noop", "--seconds", "2", "--out", str(out)]) == 0
+    with Image.open(tmp_path / "walk.png") as sheet:
+        assert sheet.format == "PNG" and sheet.width > 8 * 64 * record.SHEET_SCALE

@@ -1,0 +1,103 @@
+"""The speed measurement, on a tiny world."""
+
+import argparse
+import json
+import time
+
+import pytest
+import torch
+from tiny import save_tiny_world, tiny_world
+
+from worldsim import bench
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """Leave the thread count as it was; one thread is also quickest where other tests run beside these."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def arguments(*words):
+    parser = argparse.ArgumentParser()
+    bench.add_arguments(parser)
+    return parser.parse_args([str(word) for word in words])
+
+
+def test_the_command_writes_a_flat_object_with_all_figures(tmp_path, capsys):
+    folder = save_tiny_world(tmp_path / "tiny")
+    file = tmp_path / "out" / "bench.json"
+    assert bench.run(arguments(folder, "--json", file, "--frames", 20, "--steps", 1, "--threads", 1)) == 0
+    report = json.loads(file.read_text())
+    figures = {
+        "fps_all_in",
+        "frame_ms_p50",
+        "frame_ms_p95",
+        "frame_ms_min",
+        "steps",
+        "threads",
+        "first_frame_s",
+        "load_s",
+    }
+    stages = {"paint_ms", "commit_ms", "heads_ms"}
+    told = {"parameters", "resolution", "window_frames", "dtype", "version_torch", "cpu", "load_1_min", "warning"}
+    assert figures | stages | told <= set(report)
+    assert {type(value) for value in report.values()} <= {int, float, str}
+    assert (report["steps"], report["threads"], report["frames"]) == (1, 1, 20)
+    assert (report["resolution"], report["window_frames"], report["dtype"]) == ("64x48", 4, "bfloat16")
+    assert report["parameters"] == sum(weight.numel() for weight in tiny_world().denoiser.parameters())
+    assert "frames/s" in capsys.readouterr().out
+
+
+def test_times_are_ordered_and_frames_a_second_are_frames_over_time():
+    report = bench.bench(tiny_world(), frames=20, steps=2, progress=False)
+    assert 0 < report["frame_ms_min"] <= report["frame_ms_p50"] <= report["frame_ms_p95"] <= report["frame_ms_max"]
+    assert report["frame_ms_min"] <= 1e3 / report["fps_all_in"] <= 1.5 * report["frame_ms_max"]
+
+
+def test_a_slow_commit_is_found_in_the_commit_and_in_the_whole(monkeypatch):
+    model = tiny_world()
+    commit = model.denoiser.commit
+
+    def slow(*args):
+        time.sleep(0.05)
+        return commit(*args)
+
+    monkeypatch.setattr(model.denoiser, "commit", slow)
+    report = bench.bench(model, frames=5, steps=1, progress=False)
+    assert report["frame_ms_min"] >= 50 and report["commit_ms"] >= 45
+    assert report["paint_ms"] < 45 and report["heads_ms"] < 45
+
+
+def test_the_window_is_full_before_timing_starts(monkeypatch):
+    model, counts = tiny_world(window=30), []
+    step = model.step
+    monkeypatch.setattr(
+        model, "step", lambda state, *args, **how: counts.append(state.step_count) or step(state, *args, **how)
+    )
+    report = bench.bench(model, frames=3, steps=1, progress=False)
+    assert model.starts.frames.shape[1] + counts[-3] >= model.info.window_frames
+    assert report["warmup_frames"] == bench.WARMUP_FRAMES
+
+
+def test_a_busy_machine_is_warned_of():
+    assert bench.busy_warning(0.1) == ""
+    assert bench.busy_warning(2.0).startswith("this machine is busy (load 2.0)")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--steps", 3], r"steps=3 is not a trained step count; use one of \(1, 2, 4\)"),
+        (["--frames", 0], "frames is 0; use at least 1"),
+        (["--threads", -1], "threads is -1; use at least 1"),
+        (["--seed", -1], "seed is -1; use 0 or more"),
+        (["--json", "."], "'.' is a folder; give the name of a file"),
+    ],
+)
+def test_bad_arguments_get_one_line_that_says_what_would_be_right(words, message, tmp_path):
+    folder = save_tiny_world(tmp_path / "tiny")
+    with pytest.raises(ValueError, match=message):
+        bench.run(arguments(folder, *words))

@@ -1,0 +1,58 @@
+"""A tiny random world with real parts, for tests; its frames are never square."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from worldsim.action import ActionSpec, Channel
+from worldsim.heads import OutcomeHead
+from worldsim.models.dit import CausalDiT
+from worldsim.world_model import Starts, WorldInfo, WorldModel
+
+HEIGHT, WIDTH = 48, 64
+NAMES = (
+    "NOOP FIRE UP RIGHT LEFT DOWN UPRIGHT UPLEFT DOWNRIGHT DOWNLEFT UPFIRE RIGHTFIRE LEFTFIRE DOWNFIRE "
+    "UPRIGHTFIRE UPLEFTFIRE DOWNRIGHTFIRE DOWNLEFTFIRE"
+).split()
+CHANNELS = ("up", "down", "left", "right", "fire")
+
+
+def tiny_actions() -> ActionSpec:
+    """Discrete(18) over five buttons, as in the Atari games."""
+    table = [[float(channel.upper() in name) for channel in CHANNELS] for name in NAMES]
+    keys = {"up": ("up",), "down": ("down",), "left": ("left",), "right": ("right",), "fire": ("space",)}
+    return ActionSpec([Channel(name) for name in CHANNELS], table, names=NAMES, keys=keys)
+
+
+def tiny_denoiser(seed: int = 0, **config) -> CausalDiT:
+    """A small `CausalDiT` whose every weight is random, so that no path is silent (adaLN gates start at zero)."""
+    torch.manual_seed(seed)
+    settings = {"height": HEIGHT, "width": WIDTH, "action_size": 5, "dim": 32, "depth": 3, "heads": 2, "window": 4}
+    denoiser = CausalDiT(**{**settings, "conv_widths": (8, 16), **config})
+    with torch.no_grad():
+        for weight in denoiser.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    return denoiser.eval()
+
+
+def tiny_world(name: str = "tiny", seed: int = 0, **config) -> WorldModel:
+    """A random world of 48x64 frames, window 4, 15 frames a second."""
+    denoiser = tiny_denoiser(seed, **config)
+    heads = OutcomeHead(HEIGHT, WIDTH, width_conv=8)
+    rng = np.random.default_rng(seed)
+    window = denoiser.config.window
+    starts = Starts(
+        frames=rng.integers(0, 256, (3, window, HEIGHT, WIDTH, 3), dtype=np.uint8),
+        actions=rng.integers(0, 18, (3, window - 1)),
+    )
+    info = WorldInfo(name, "ALE/Boxing-v5", HEIGHT, WIDTH, 15, window, max_episode_steps=500, shift=2.0)
+    return WorldModel(info, tiny_actions(), denoiser, heads, starts)
+
+
+def save_tiny_world(folder: Path, **config) -> Path:
+    """`tiny_world` on disk, as a user's own world would be."""
+    tiny_world(**config).save_pretrained(folder)
+    return folder

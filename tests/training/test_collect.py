@@ -1,0 +1,167 @@
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from counting_game import CountingGame
+
+from worldsim_training.collect import CollectConfig, collect, record_episode
+from worldsim_training.episodes import SPLITS, read_episode, write_episode
+
+
+def record(folder, *, frames=400, workers=1, **settings):
+    return collect(
+        CollectConfig(out=str(folder), game="counting", frames=frames, workers=workers, **settings), CountingGame
+    )
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def run_cli(*arguments):
+    command = [sys.executable, "-m", "worldsim_training.collect", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+def test_what_is_recorded_does_not_depend_on_the_number_of_workers(tmp_path):
+    record(tmp_path / "one", workers=1)
+    record(tmp_path / "three", workers=3)
+    assert contents(tmp_path / "one") == contents(tmp_path / "three")
+
+
+def test_an_interrupted_recording_is_continued_to_the_same_bytes(tmp_path):
+    record(tmp_path)
+    whole = contents(tmp_path)
+    meta = json.loads(whole["meta.json"])
+    meta["complete"] = False
+    (tmp_path / meta["episodes"][0]["file"]).write_bytes(b"cut")
+    (tmp_path / meta["episodes"][3]["file"]).unlink()
+    (tmp_path / "train" / ".000009.npz.123.part").write_bytes(b"half")
+    meta["episodes"] = meta["episodes"][:8]
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    kept = tmp_path / meta["episodes"][1]["file"]
+    written_at = kept.stat().st_mtime_ns
+    record(tmp_path)
+    assert contents(tmp_path) == whole
+    assert kept.stat().st_mtime_ns == written_at
+
+
+def test_every_split_gets_its_share_of_frames_and_of_policies(tmp_path):
+    meta = record(tmp_path, frames=2000)
+    longest = CountingGame.max_episode_steps + 1
+    for split, share in zip(SPLITS, (0.9, 0.05, 0.05), strict=True):
+        assert 2000 * share <= meta["split_frames"][split] < 2000 * share + longest
+        assert {each["policy"] for each in meta["episodes"] if each["split"] == split} == {"random", "switching"}
+    assert meta["frames"] == sum(meta["split_frames"].values())
+
+
+def test_the_shortest_recording_still_has_an_episode_in_every_split(tmp_path):
+    meta = record(tmp_path, frames=1)
+    assert [each["split"] for each in meta["episodes"]] == list(SPLITS)
+
+
+def test_episodes_of_different_splits_have_different_seeds_and_differ(tmp_path):
+    meta = record(tmp_path)
+    seeds = [tuple(each["seed"]) for each in meta["episodes"]]
+    assert len(set(seeds)) == len(seeds)
+    assert {seed[1] for seed in seeds} == {0, 1, 2}
+    assert len({each["sha256"] for each in meta["episodes"]}) > 0.9 * len(seeds)
+
+
+def test_an_entry_tells_the_truth_about_its_episode(tmp_path):
+    meta = record(tmp_path)
+    for entry in meta["episodes"]:
+        episode = read_episode(tmp_path / entry["file"], entry["sha256"])
+        again = record_episode(CountingGame(), entry["policy"], tuple(entry["seed"]), 12)
+        assert episode.frames.shape == (entry["steps"] + 1, 6, 9, 3)
+        assert episode.actions.dtype == np.int64 and episode.rewards.dtype == np.float32
+        assert episode.rewards.sum() == entry["return"] and np.count_nonzero(episode.rewards) == entry["rewarded_steps"]
+        assert episode.ended and entry["ended"]
+        assert np.array_equal(episode.frames, again.frames) and np.array_equal(episode.actions, again.actions)
+
+
+def test_cut_episodes_did_not_end(tmp_path):
+    meta = record(tmp_path, frames=100, episode_steps=3)
+    assert all(entry["steps"] == 3 and not entry["ended"] for entry in meta["episodes"])
+
+
+def test_only_the_named_policies_play(tmp_path):
+    meta = record(tmp_path, policies=["switching"])
+    assert {entry["policy"] for entry in meta["episodes"]} == {"switching"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"seed": 1}, "seed is 0 there, 1 here"),
+        ({"frames": 401}, "frames_asked is 400 there, 401 here"),
+        ({"policies": ["random"]}, "policies is"),
+        ({"episode_steps": 2}, "episode_steps is 0 there, 2 here"),
+    ],
+)
+def test_a_folder_of_another_recording_is_refused_and_left_alone(tmp_path, settings, message):
+    record(tmp_path)
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        record(tmp_path, **settings)
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_of_other_files_is_refused_and_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years")
+    with pytest.raises(ValueError, match="holds other files"):
+        record(tmp_path)
+    assert contents(tmp_path) == {"thesis.tex": b"years"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"frames": 0}, "frames=0 is too small"),
+        ({"seed": -1}, "seed=-1 is too small"),
+        ({"policies": ["randm"]}, "did you mean 'random'"),
+    ],
+)
+def test_wrong_settings_are_named_before_anything_is_written(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        record(tmp_path / "new", **settings)
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_episode_file_is_there_whole_or_not_at_all(tmp_path):
+    episode = record_episode(CountingGame(), "random", (0, 0, 0), 12)
+    sha256 = write_episode(tmp_path / "train" / "000000.npz", episode)
+    assert [path.name for path in tmp_path.rglob("*.npz*")] == ["000000.npz"]
+    path = tmp_path / "train" / "000000.npz"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match="000000.npz is damaged"):
+        read_episode(path, sha256)
+
+
+def test_the_command_names_what_is_wrong_in_one_line(tmp_path):
+    for arguments, message in (
+        ((), "out=FOLDER"),
+        (("game=boxin", f"out={tmp_path}/new"), "did you mean 'boxing'"),
+    ):
+        answer = run_cli(*arguments)
+        assert answer.returncode == 1
+        assert answer.stderr.count("\n") == 1 and message in answer.stderr
+
+
+@pytest.mark.atari
+def test_a_killed_command_started_again_gives_the_same_bytes(tmp_path):
+    settings = ("game=boxing", "frames=400", "episode_steps=40", "workers=2")
+    command = [sys.executable, "-m", "worldsim_training.collect", *settings, f"out={tmp_path}/killed"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not list(tmp_path.glob("killed/train/000002.npz")) and process.poll() is None:
+        time.sleep(0.02)
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert not json.loads((tmp_path / "killed" / "meta.json").read_text())["complete"]
+    for name in ("killed", "calm"):
+        assert run_cli(*settings, f"out={tmp_path}/{name}").returncode == 0
+    assert contents(tmp_path / "killed") == contents(tmp_path / "calm")

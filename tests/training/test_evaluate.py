@@ -1,0 +1,245 @@
+"""The evaluation, tried on worlds whose faults are known: the real game itself and broken copies of it."""
+
+import argparse
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from tiny import save_tiny_world, tiny_world
+from toy_game import HEIGHT, WIDTH, ToyGame, advance, draw, read
+
+from worldsim.world_model import Step, WorldInfo, WorldModel
+from worldsim_training import control, evaluate
+from worldsim_training.collect import record_episode
+from worldsim_training.heldout import Moment, record_heldout
+
+PLAN = evaluate.Plan(
+    episodes=6, windows=13, horizons=(1, 4, 16), trials=20, rollouts=3, rollout_steps=160, real_rollouts=1, batch=8
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def threads():
+    """One thread is quickest where other tests run beside these."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+class RealWorld:
+    """The toy game with the face of a WorldModel: it reads its state off the last frame and plays on."""
+
+    info = WorldInfo("toy", ToyGame.env_id, HEIGHT, WIDTH, 15, 4, max_episode_steps=340, shift=1.0)
+    actions = ToyGame.actions
+    device = torch.device("cpu")
+
+    def reset(self, frames, actions, seeds):
+        assert frames.shape[1:] == (4, 3, HEIGHT, WIDTH) and actions.shape[1:] == (3, 4) and len(seeds) == len(frames)
+        return Worlds([read(frame) for frame in frames[:, -1].permute(0, 2, 3, 1).numpy()])
+
+    def step(self, state, action, *, steps):
+        state.of = [self.follow(*pair) for pair in zip(state.of, action.numpy(), strict=True)]
+        frames = torch.from_numpy(np.stack([self.paint(one) for one in state.of])).permute(0, 3, 1, 2)
+        return Step(frames, torch.zeros(len(frames)), torch.zeros(len(frames), dtype=torch.bool))
+
+    def follow(self, state, vector):
+        return advance(state, vector)
+
+    def paint(self, state):
+        return draw(state)
+
+
+class Worlds:
+    def __init__(self, states):
+        self.of = states
+
+    def clone(self):
+        return copy.deepcopy(self)
+
+
+class FrozenWorld(RealWorld):
+    def follow(self, state, vector):
+        return state
+
+
+class DeafWorld(RealWorld):
+    def follow(self, state, vector):
+        return advance(state, (0, 0, 0, 1))
+
+
+class SwappedWorld(RealWorld):
+    def follow(self, state, vector):
+        up, down, left, right = vector
+        return advance(state, (down, up, right, left))
+
+
+class GreyWorld(RealWorld):
+    def paint(self, state):
+        return np.full((HEIGHT, WIDTH, 3), 128, np.uint8)
+
+
+def judged(world, **plan):
+    settings = {"split": "validation", "seed": 0, "steps": 2, "progress": False}
+    return evaluate.evaluate(world, ToyGame(), evaluate.Plan(**{**vars(PLAN), **plan}), **settings)
+
+
+@pytest.fixture(scope="module")
+def real():
+    return judged(RealWorld())
+
+
+def test_the_real_game_judged_as_a_world_is_perfect(real):
+    assert real["psnr_1_db"] == real["psnr_16_db"] == pytest.approx(68.13, abs=0.01)
+    assert real["gain_1_db"] == real["psnr_1_db"] - real["floor_1_db"] > 20
+    assert real["gain_16_db"] == real["psnr_16_db"] - real["floor_16_db"] > 20
+    assert real["sign_test_share"] == real["sign_test_real_score"] == 1.0
+    assert (real["collapsed"], real["rollouts"]) == (0, 3)
+    for name in ("motion", "sharpness", "saturation"):
+        assert real[f"end_{name}_ratio"] == pytest.approx(1.0, abs=0.35)
+
+
+def test_the_report_is_flat_json_and_says_what_was_measured(real):
+    assert {type(value) for value in real.values()} <= {float, int, str}
+    assert json.loads(json.dumps(real)) == real
+    said = {key: real[key] for key in ("windows", "episodes", "context_frames", "steps", "split", "seed")}
+    assert said == {"windows": 13, "episodes": 6, "context_frames": 4, "steps": 2, "split": "validation", "seed": 0}
+    assert all(real[f"gain_{h}_db_low"] <= real[f"gain_{h}_db"] <= real[f"gain_{h}_db_high"] for h in (1, 4, 16))
+    assert "1 ahead" in evaluate.table(real) and "0 of 3" in evaluate.table(real)
+
+
+def test_the_same_seed_gives_the_same_report_and_another_split_another(real):
+    assert judged(RealWorld()) == real
+    other = evaluate.evaluate(RealWorld(), ToyGame(), PLAN, split="test", seed=0, steps=2, progress=False)
+    assert other["floor_16_db"] != real["floor_16_db"]
+
+
+def test_a_still_world_gains_nothing_moves_nowhere_and_is_frozen():
+    report = judged(FrozenWorld())
+    assert [report[f"gain_{h}_db"] for h in (1, 4, 16)] == [0.0, 0.0, 0.0]
+    assert report["sign_test_share"] == 0.0
+    assert report["collapsed"] == report["collapsed_frozen"] == report["rollouts"] == 3
+
+
+def test_a_world_that_ignores_the_player_fails_the_sign_test():
+    assert judged(DeafWorld())["sign_test_share"] == 0.0
+
+
+def test_a_world_with_swapped_directions_fails_the_sign_test_and_does_not_collapse():
+    report = judged(SwappedWorld())
+    assert (report["sign_test_share"], report["collapsed"]) == (0.0, 0)
+
+
+def test_a_world_without_sprites_is_unseen_and_collapses():
+    report = judged(GreyWorld())
+    assert report["sign_test_unseen"] == report["sign_test_states"] == 20
+    assert report["sign_test_share"] == 0.0
+    assert report["collapsed"] == report["collapsed_vanished"] == 3
+
+
+class CrossedGame(ToyGame):
+    """The toy game with its directions the wrong way round."""
+
+    def step(self, action):
+        return super().step((0, 2, 1, 4, 3)[int(action)])
+
+
+def test_a_real_game_that_fails_the_sign_test_refuses_it():
+    with pytest.raises(ValueError, match=r"sign test refused: the real game scores 0\.00"):
+        evaluate.evaluate(RealWorld(), CrossedGame(), PLAN, split="test", seed=0, steps=2, progress=False)
+
+
+def test_held_out_episodes_are_those_of_the_recorder_and_their_states_resume_them():
+    game = ToyGame()
+    heldout = record_heldout(game, split="test", seed=3, episodes=2, save_every=8)
+    expected = record_episode(ToyGame(), "random", (3, 2, 1), 340)
+    np.testing.assert_array_equal(heldout.episodes[1].frames, expected.frames)
+    for frame in (0, 8, 80):
+        np.testing.assert_array_equal(game.restore(heldout.saved[1][frame]), expected.frames[frame])
+        after, _, _ = game.step(expected.actions[frame])
+        np.testing.assert_array_equal(after, expected.frames[frame + 1])
+
+
+def test_windows_join_context_and_future_and_keep_off_the_end():
+    heldout = record_heldout(ToyGame(), split="validation", seed=0, episodes=3, save_every=50)
+    moments = heldout.moments(30, past=4, future=16, rng=np.random.default_rng(0))
+    assert len(set(moments)) == 30 and [m.episode for m in moments[:4]] == [0, 1, 2, 0]
+    assert all(3 <= m.frame <= 340 - 8 - 16 for m in moments)
+    past, past_actions = heldout.context([Moment(1, 20)], 4)
+    future, actions = heldout.future([Moment(1, 20)], 16)
+    episode = heldout.episodes[1]
+    np.testing.assert_array_equal(np.concatenate([past, future], axis=1)[0], episode.frames[17:37])
+    np.testing.assert_array_equal(np.concatenate([past_actions, actions], axis=1)[0], episode.actions[17:36])
+
+
+def test_episodes_too_short_for_the_windows_are_named():
+    heldout = record_heldout(ToyGame(), split="validation", seed=0, episodes=2, save_every=50)
+    with pytest.raises(ValueError, match="held-out episode 0 has 340 steps"):
+        heldout.moments(2, past=4, future=400, rng=np.random.default_rng(0))
+
+
+def test_trials_start_where_both_moves_are_free():
+    game = ToyGame()
+    heldout = record_heldout(game, split="validation", seed=0, episodes=6, save_every=4)
+    trials = control.choose_trials(game, heldout, 30, past=4, rng=np.random.default_rng(0))
+    assert {trial.commands[:2] for trial in trials} == {("left", "right"), ("up", "down")}
+    assert control.scores(control.real_displacements(game, heldout, trials)).all()
+    for trial in trials:
+        frame = heldout.episodes[trial.moment.episode].frames[trial.moment.frame]
+        player, opponent = np.array(game.player_xy(frame)), np.array(game.opponent_xy(frame))
+        assert np.abs(player - opponent).max() >= 16
+
+
+def arguments(*words):
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    return parser.parse_args([str(word) for word in words])
+
+
+def test_a_world_of_another_size_than_its_game_is_refused_in_one_line(tmp_path, capsys):
+    folder = save_tiny_world(tmp_path / "tiny")
+    assert evaluate.main([str(folder), "--quick"]) == 2
+    assert capsys.readouterr().err == "evaluate: world tiny paints 64x48; boxing shows 64x64\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "unknown world 'nowhere'"),
+        (["{tiny}", "--seed", "-1"], "seed is -1; use 0 or more"),
+        (["{tiny}", "--device", "toaster"], "unknown device 'toaster'; use cpu or cuda"),
+        (["{tiny}", "--json", "{folder}"], "is a folder; give the name of a file"),
+    ],
+)
+def test_bad_arguments_end_before_any_work(words, message, tmp_path, capsys):
+    folder = save_tiny_world(tmp_path / "tiny")
+    assert evaluate.main([word.format(tiny=folder, folder=tmp_path) for word in words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_untrained_step_count_is_refused():
+    with pytest.raises(ValueError, match=r"steps=3 is not a trained step count; use one of \(1, 2, 4\)"):
+        evaluate.evaluate(RealWorld(), ToyGame(), PLAN, split="test", seed=0, steps=3, progress=False)
+
+
+@pytest.mark.atari
+def test_the_command_measures_a_world_of_boxing(tmp_path, monkeypatch, capsys):
+    from worldsim_envs.games.boxing import ACTIONS
+
+    plan = evaluate.Plan(
+        episodes=3, windows=3, horizons=(1, 4, 16), trials=6, rollouts=2, rollout_steps=140, real_rollouts=1
+    )
+    monkeypatch.setattr(evaluate, "QUICK", plan)
+    world = tiny_world(height=64, width=64)
+    starts = type(world.starts)(np.zeros((1, 4, 64, 64, 3), np.uint8), np.zeros((1, 3), np.int64))
+    info = WorldInfo("tiny", "ALE/Boxing-v5", 64, 64, 15, 4, max_episode_steps=500, shift=2.0)
+    heads = type(world.heads)(64, 64, width_conv=8)
+    WorldModel(info, ACTIONS, world.denoiser, heads, starts).save_pretrained(tmp_path / "world")
+    assert evaluate.run(arguments(tmp_path / "world", "--quick", "--json", tmp_path / "out" / "eval.json")) == 0
+    report = json.loads((tmp_path / "out" / "eval.json").read_text())
+    assert {"gain_1_db", "gain_16_db", "sign_test_share", "collapsed", "rollouts"} <= set(report)
+    assert report["rollouts"] == 2 and report["version_ale-py"] and len(report["world_manifest_sha256"]) == 64
+    assert report["sign_test_real_score"] >= 0.75
+    assert "sign test" in capsys.readouterr().out

@@ -1,0 +1,1 @@
+"""The recipe that turns recordings of a game into a world model."""

@@ -1,0 +1,280 @@
+"""The recorder of games: `python -m worldsim_training.collect game=boxing frames=100000 seed=0 out=FOLDER`."""
+
+from __future__ import annotations
+
+import difflib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent import futures
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from multiprocessing.connection import wait as wait_for_death
+from pathlib import Path
+from typing import Any
+
+import hydra
+import numpy as np
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+from tqdm import tqdm
+
+from worldsim_envs.games import Game, game_class
+from worldsim_training.episodes import META, SCHEMA, SPLITS, Episode, read_episode, read_meta, write_episode, write_meta
+
+SHARES = {"train": 0.9, "validation": 0.05, "test": 0.05}
+
+# A folder is continued only where all of these agree.
+IDENTITY = ("game", "seed", "policies", "frames_asked", "episode_steps", "versions")
+
+
+@dataclass(frozen=True)
+class CollectConfig:
+    """What to record, and where."""
+
+    out: str = MISSING
+    """Folder of the dataset. One that holds the same recording is continued."""
+    game: str = "boxing"
+    frames: int = 100_000
+    """Frames to record over all splits. Episodes are kept whole, so it becomes a few more."""
+    seed: int = 0
+    policies: list[str] = field(default_factory=list)
+    """Policies that take turns, one an episode; none named: all that the game has."""
+    episode_steps: int = 0
+    """Cut every episode after so many steps; 0: the game ends it."""
+    workers: int = 0
+    """Processes; 0: one per core. What is recorded does not depend on it."""
+
+
+def collect(config: CollectConfig, game: type[Game]) -> dict[str, Any]:
+    """Record episodes of `game` into `config.out` until each split has its share of frames; returns the meta.json.
+
+    Every episode has a seed of its own, (seed, split, index), so the folder's bytes depend neither on the number of
+    workers nor on kills and restarts. Raises ValueError for wrong settings or a folder that holds something else.
+    """
+    _check(config, game)
+    folder = Path(config.out)
+    ledger = _Ledger(config, game, _kept_episodes(folder, _description(config, game)))
+    write_meta(folder, ledger.meta(complete=False))
+    with tqdm(total=config.frames, initial=ledger.frames(), unit="frame", desc=f"record {game.name}") as bar:
+        _record_all(ledger, folder, config.workers or os.cpu_count() or 1, bar)
+    for part in folder.rglob(".*.part"):
+        part.unlink()  # what killed runs left
+    meta = ledger.meta(complete=True)
+    write_meta(folder, meta)
+    return meta
+
+
+def record_episode(game: Game, policy: str, seed: tuple[int, ...], max_steps: int) -> Episode:
+    """Play one episode to its end, or to `max_steps`. The seed decides everything: opening and policy."""
+    opening_seed, policy_seed = np.random.SeedSequence(seed).spawn(2)
+    choose = game.policies()[policy](np.random.default_rng(policy_seed))
+    frames, actions, rewards, ended = [game.reset(opening_seed)], [], [], False
+    while not ended and len(actions) < max_steps:
+        actions.append(choose(game))
+        frame, reward, ended = game.step(actions[-1])
+        frames.append(frame)
+        rewards.append(reward)
+    native = np.int64 if game.actions.table is not None else np.float32
+    return Episode(np.stack(frames), np.array(actions, native), np.array(rewards, np.float32), ended)
+
+
+class _Ledger:
+    """Which episodes are recorded, and which are still needed."""
+
+    def __init__(self, config: CollectConfig, game: type[Game], kept: list[dict[str, Any]]) -> None:
+        self.config, self.game = config, game
+        self.policies = config.policies or list(game.policies())
+        self.max_steps = config.episode_steps or game.max_episode_steps
+        self.entries = {_key(entry): entry for entry in kept}
+        self.running: set[tuple[str, int]] = set()
+
+    def next_job(self) -> tuple[str, int] | None:
+        """(split, index) of an episode that is needed however long the running ones get; None while that is not sure.
+
+        So no episode is recorded in vain, and which are recorded does not depend on how many run at once.
+        """
+        running = Counter(split for split, _ in self.running)
+        for split in SPLITS:
+            if self.frames(split) + running[split] * (self.max_steps + 1) < SHARES[split] * self.config.frames:
+                taken = {index for name, index in (*self.entries, *self.running) if name == split}
+                return split, next(index for index in range(len(taken) + 1) if index not in taken)
+        return None
+
+    def frames(self, split: str | None = None) -> int:
+        """Frames recorded, in one split or in all."""
+        return sum(entry["steps"] + 1 for entry in self.entries.values() if split in (None, entry["split"]))
+
+    def meta(self, *, complete: bool) -> dict[str, Any]:
+        """Contents of meta.json."""
+        episodes = sorted(self.entries.values(), key=lambda entry: (SPLITS.index(entry["split"]), entry["file"]))
+        return {
+            **_description(self.config, self.game),
+            "complete": complete,
+            "frames": self.frames(),
+            "split_frames": {split: self.frames(split) for split in SPLITS},
+            "episodes": episodes,
+        }
+
+
+def _key(entry: dict[str, Any]) -> tuple[str, int]:
+    return entry["split"], entry["seed"][-1]
+
+
+def _check(config: CollectConfig, game: type[Game]) -> None:
+    for name, least in (("frames", 1), ("seed", 0), ("episode_steps", 0), ("workers", 0)):
+        if getattr(config, name) < least:
+            raise ValueError(f"{name}={getattr(config, name)} is too small; it must be at least {least}")
+    for policy in config.policies:
+        if policy not in game.policies():
+            near = difflib.get_close_matches(policy, game.policies(), n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ValueError(f"unknown policy {policy!r}; {hint}{game.name} has {', '.join(game.policies())}")
+
+
+def _description(config: CollectConfig, game: type[Game]) -> dict[str, Any]:
+    """The part of meta.json that is known before recording."""
+    return {
+        "schema": SCHEMA,
+        "game": game.name,
+        "env_id": game.env_id,
+        "licence": game.licence,
+        "versions": {package: version(package) for package in game.packages},
+        "fps": game.fps,
+        "height": game.height,
+        "width": game.width,
+        "actions": game.actions.to_json(),
+        "seed": config.seed,
+        "policies": list(config.policies or game.policies()),
+        "frames_asked": config.frames,
+        "episode_steps": config.episode_steps,
+    }
+
+
+def _kept_episodes(folder: Path, description: dict[str, Any]) -> list[dict[str, Any]]:
+    """Entries of the episodes that an earlier run left whole. ValueError where the folder holds something else."""
+    if not (folder / META).exists():
+        if folder.exists() and any(path.suffix != ".part" for path in folder.iterdir()):
+            raise ValueError(f"{folder} holds other files and no {META}; record into a new or empty folder")
+        return []
+    meta = read_meta(folder)
+    for key in IDENTITY:
+        if meta.get(key) != description[key]:
+            difference = f"{key} is {meta.get(key)} there, {description[key]} here"
+            raise ValueError(f"{folder} holds another recording: {difference}; choose another out=")
+    return [entry for entry in meta["episodes"] if _is_whole(folder, entry)]
+
+
+def _is_whole(folder: Path, entry: dict[str, Any]) -> bool:
+    try:
+        read_episode(folder / entry["file"], entry["sha256"])
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _record_all(ledger: _Ledger, folder: Path, workers: int, bar: tqdm) -> None:
+    pending: dict[futures.Future, tuple[str, int]] = {}
+    with _executor(workers) as executor:
+        while True:
+            while len(pending) < workers and (job := ledger.next_job()):
+                ledger.running.add(job)
+                pending[_submit(executor, ledger, folder, job)] = job
+            if not pending:
+                return
+            for future in futures.wait(pending, return_when=futures.FIRST_COMPLETED).done:
+                job = pending.pop(future)
+                ledger.entries[job] = future.result()
+                ledger.running.remove(job)
+                bar.update(ledger.entries[job]["steps"] + 1)
+            write_meta(folder, ledger.meta(complete=False))
+
+
+def _submit(executor: futures.Executor, ledger: _Ledger, folder: Path, job: tuple[str, int]) -> futures.Future:
+    split, index = job
+    policy = ledger.policies[index % len(ledger.policies)]
+    seed = (ledger.config.seed, SPLITS.index(split), index)
+    return executor.submit(_record_file, ledger.game, policy, seed, ledger.max_steps, folder)
+
+
+def _record_file(game: type[Game], policy: str, seed: tuple[int, ...], max_steps: int, folder: Path) -> dict[str, Any]:
+    """Record one episode to its file; returns its entry in meta.json. Runs in a worker."""
+    with game() as running:
+        episode = record_episode(running, policy, seed, max_steps)
+    split = SPLITS[seed[1]]
+    file = f"{split}/{seed[2]:06d}.npz"
+    return {
+        "file": file,
+        "split": split,
+        "policy": policy,
+        "seed": list(seed),
+        "steps": len(episode.actions),
+        "return": float(episode.rewards.sum()),
+        "rewarded_steps": int(np.count_nonzero(episode.rewards)),
+        "ended": episode.ended,
+        "sha256": write_episode(folder / file, episode),
+    }
+
+
+@contextmanager
+def _executor(workers: int) -> Iterator[futures.Executor]:
+    """Workers that end with this process, however it ends."""
+    if workers == 1:
+        executor: futures.Executor = futures.ThreadPoolExecutor(1)
+    else:
+        context = multiprocessing.get_context("spawn")
+        executor = futures.ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_parent)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+def _follow_parent() -> None:
+    """In a worker: leave Ctrl-C to the parent, and end when the parent was killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def end_with_parent() -> None:
+        wait_for_death([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
+_SCHEMA = OmegaConf.structured(CollectConfig)
+OmegaConf.set_readonly(_SCHEMA, False)  # frozen once composed; hydra still has to merge the command line
+ConfigStore.instance().store(name="collect_config", node=_SCHEMA)
+ConfigStore.instance().store(
+    name="collect",
+    node={
+        "defaults": ["collect_config", "_self_", {"override hydra/job_logging": "disabled"}],
+        "hydra": {"run": {"dir": "."}, "output_subdir": None},
+    },
+)
+
+
+@hydra.main(config_path=None, config_name="collect", version_base="1.3")
+def main(settings: DictConfig) -> None:
+    """Record a game from the command line; exits with one line where that cannot be done."""
+    if OmegaConf.is_missing(settings, "out"):
+        raise SystemExit("collect: say where to record: out=FOLDER")
+    config = CollectConfig(**OmegaConf.to_container(settings))
+    try:
+        meta = collect(config, game_class(config.game))
+    except (ValueError, OSError, ImportError) as error:
+        raise SystemExit(f"collect: {error}") from None
+    except futures.BrokenExecutor:
+        raise SystemExit("collect: a worker was killed; the same command continues the recording") from None
+    except KeyboardInterrupt:
+        raise SystemExit("collect: interrupted; the same command continues the recording") from None
+    splits = ", ".join(f"{split} {frames}" for split, frames in meta["split_frames"].items())
+    print(f"{meta['frames']} frames in {len(meta['episodes'])} episodes at {config.out} ({splits})")
+
+
+if __name__ == "__main__":
+    main()

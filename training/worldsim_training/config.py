@@ -1,0 +1,141 @@
+"""The training configuration: dataclasses that hydra composes and checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class ModelConfig:
+    """The student's network; see `worldsim.models.dit.CausalDiT`."""
+
+    dim: int = 256
+    depth: int = 6
+    heads: int = 4
+    window: int = 16
+    """Past frames that attention sees, in training as in play."""
+    temporal_every: int = 2
+    stem_kind: str = "conv"
+    conv_widths: tuple[int, int] = (64, 128)
+    previous_frame: bool = True
+
+
+@dataclass
+class DataConfig:
+    """The recordings."""
+
+    folder: str = MISSING
+    frames: int = 300_000
+    """Recorded when the folder is missing; all splits together."""
+    seed: int = 0
+    clip_frames: int = 32
+
+
+@dataclass
+class ContextConfig:
+    """How the frames that the network remembers are spoilt in training, so that it survives its own mistakes."""
+
+    noise_share: float = 0.5
+    """Share of clips whose context is noised, with its own noise, never the target's."""
+    noise_max: float = 0.3
+    """sigma of that noise is uniform in [0, noise_max]."""
+    painted_share: float = 0.0
+    """Share of clips whose context is what the network itself paints from real frames, in one step."""
+    action_dropout: float = 0.1
+    """Share of frames that see the null action."""
+
+
+@dataclass
+class LoopConfig:
+    """Optimisation of one stage."""
+
+    steps: int = MISSING
+    seconds: float = 0.0
+    """Budget that ends the stage before `steps`, the learning rate falling by time; 0: the steps decide."""
+    batch: int = MISSING
+    """Clips an update."""
+    learning_rate: float = MISSING
+    warmup: int = 200
+    decay: float = 0.3
+    """Last share of the steps, in which the rate falls to 0."""
+    weight_decay: float = 0.01
+    beta_1: float = 0.9
+    beta_2: float = 0.95
+    clip_norm: float = 1.0
+    ema: float = 0.999
+    seed: int = 0
+    checkpoint_every: int = 500
+
+
+@dataclass
+class TeacherForcingConfig:
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    shift: float = 2.0
+    """Noise levels are shifted(uniform): above 1, more of them are near pure noise."""
+    pure_noise: float = 0.1
+    """Share of frames at sigma = 1 exactly, where few-step generation starts."""
+    weight_floor: float = 0.3
+
+
+@dataclass
+class ConsistencyConfig:
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    intervals: int = 48
+    grid_shift: float = 2.0
+    """Shift of the distillation grid; need not be the sampler's (METHOD §5.4)."""
+
+
+@dataclass
+class OutcomesConfig:
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    width: int = 32
+    reward_share: float = 0.4
+    """Share of clips drawn around a reward."""
+    end_share: float = 0.1
+    """Share of clips drawn around the end of a game."""
+
+
+@dataclass
+class WorldConfig:
+    """One world: the game, its network and its training."""
+
+    name: str = MISSING
+    game: str = MISSING
+    shift: float = 2.0
+    """Shift of the 1, 2 and 4-step lists in play."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    context: ContextConfig = field(default_factory=ContextConfig)
+    teacher_forcing: TeacherForcingConfig = field(default_factory=TeacherForcingConfig)
+    consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    outcomes: OutcomesConfig = field(default_factory=OutcomesConfig)
+    starts: int = 16
+    """Start states that are shipped, from the validation split."""
+    init: str | None = None
+    """Folder of a network to begin teacher forcing from; fresh weights where not given."""
+
+
+@dataclass
+class TrainingConfig:
+    """`python -m worldsim_training`: every stage in turn, or one."""
+
+    world: WorldConfig = MISSING
+    stage: str | None = None
+    """One of collect, teacher_forcing, consistency, outcomes, export; all of them in this order where not given."""
+    out: str = MISSING
+    """Folder of the run: checkpoints, logs, pictures and the finished world."""
+    device: str = "auto"
+    compile: bool = True
+    """torch.compile, where a compiler is present."""
+    stop_after_s: float = 0.0
+    """Save and stop after that many seconds; the same command goes on. 0: never."""
+
+
+def register() -> None:
+    """Make the schema known to hydra, so that unknown or mistyped keys are refused."""
+    store = ConfigStore.instance()
+    store.store(name="training_schema", node=TrainingConfig)
+    store.store(group="world", name="world_schema", node=WorldConfig)

@@ -1,0 +1,45 @@
+"""Stage 2, causal consistency distillation: the network learns where its teacher's path ends, from any point on it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from worldsim.codec import PixelCodec
+from worldsim.models.dit import CausalDiT
+from worldsim.sampler import ode_grid
+from worldsim_training.config import ConsistencyConfig, ContextConfig
+from worldsim_training.context import spoil
+from worldsim_training.dataset import Clip
+from worldsim_training.loop import average_of
+from worldsim_training.losses import consistency_points, consistency_target, frame_error
+
+
+class Consistency:
+    """Student, EMA target and frozen teacher all start from stage 1 (CF++ §3; METHOD §5)."""
+
+    name = "consistency"
+
+    def __init__(self, teacher: CausalDiT, config: ConsistencyConfig, context: ContextConfig) -> None:
+        self.teacher = teacher.eval().requires_grad_(False)
+        self.average = average_of(teacher)
+        self.student = average_of(teacher).train().requires_grad_(True)
+        self.config = config
+        self.context = context
+        self.codec = PixelCodec()
+        self.grid = ode_grid(config.intervals, config.grid_shift)
+
+    def loss(self, clip: Clip, generator: torch.Generator) -> Tensor:
+        x_0 = self.codec.encode(clip.frames)
+        device = x_0.device
+        conditions = spoil(x_0, clip, self.average, self.context, generator)
+        index = torch.randint(self.config.intervals, x_0.shape[:2], device=device, generator=generator)
+        eps = torch.randn(x_0.shape, device=device, generator=generator)
+        x_n, sigma, sigma_next = consistency_points(x_0, eps, index, self.grid.to(device))
+        with torch.no_grad():
+            teacher_x_0 = conditions.predict(self.teacher, x_n, sigma)
+            target = consistency_target(
+                x_n, teacher_x_0, sigma, sigma_next, lambda x, level: conditions.predict(self.average, x, level)
+            )
+        predicted = conditions.predict(self.student, x_n, sigma)
+        return frame_error(predicted, target)[:, 1:].mean()  # the first frame of a clip remembers nothing

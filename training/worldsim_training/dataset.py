@@ -1,0 +1,254 @@
+"""Recordings in memory, cut into clips for training and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from worldsim.action import ActionSpec
+from worldsim_training.episodes import SPLITS, read_episode, read_meta
+
+
+@dataclass(frozen=True)
+class Clip:
+    """B windows of T frames; everything at index i tells of the step that led INTO frame i.
+
+    In the words of an MDP, where `actions[t]` takes frame t to frame t+1: `clip.actions[:, i]` took `frames[:, i - 1]`
+    to `frames[:, i]`. At i = 0 that is the action before the clip, which is known unless the episode starts there.
+
+    frames:  (B, T, 3, H, W) uint8
+    actions: (B, T, A) float32 channel vectors; zeros where not known
+    known:   (B, T) bool, False where frame i is the first of its episode: no action, reward or end led there
+    rewards: (B, T) float32, of the step into frame i; zero where not known
+    ended:   (B, T) bool, the game ended with frame i
+    """
+
+    frames: Tensor
+    actions: Tensor
+    known: Tensor
+    rewards: Tensor
+    ended: Tensor
+
+    def to(self, device: torch.device | str) -> Clip:
+        """The same clip on another device."""
+        return Clip(*(getattr(self, each.name).to(device, non_blocking=True) for each in fields(self)))
+
+
+@dataclass(frozen=True)
+class Recording:
+    """All episodes of one split, end to end: N frames in one array, each with the step that led into it.
+
+    frames:   (N, H, W, 3) uint8
+    actions:  (N, A) float32, known: (N,) bool, rewards: (N,) float32, ended: (N,) bool; as in `Clip`
+    offsets:  (E+1,) int64; episode e is frames[offsets[e]:offsets[e + 1]]
+    policies: the policy of each episode
+    spec:     the game's actions
+    meta:     contents of meta.json
+    """
+
+    frames: np.ndarray
+    actions: np.ndarray
+    known: np.ndarray
+    rewards: np.ndarray
+    ended: np.ndarray
+    offsets: np.ndarray
+    policies: tuple[str, ...]
+    spec: ActionSpec
+    meta: dict[str, Any]
+
+    @classmethod
+    def load(
+        cls, folder: str | Path, split: str, *, policies: Sequence[str] | None = None, progress: bool = True
+    ) -> Recording:
+        """Read and verify a split of a dataset, all of it or only the episodes of some policies.
+
+        FileNotFoundError where there is no dataset, ValueError where it is unfinished, damaged or of another form.
+        """
+        folder = Path(folder)
+        meta = read_meta(folder)
+        if not meta["complete"]:
+            raise ValueError(f"the recording in {folder} is not finished; start the same collect command again")
+        entries = _choose(folder, meta, split, policies)
+        spec = ActionSpec.from_json(meta["actions"])
+        recording = cls._empty(entries, spec, meta)
+        for e, entry in enumerate(tqdm(entries, desc=f"load {split}", unit="episode", disable=not progress)):
+            recording._fill(e, folder / entry["file"], entry["sha256"])
+        return recording
+
+    def to(self, device: torch.device | str) -> TensorRecording:
+        """The recording as tensors, whole, on a device; on the CPU the frames are shared, not copied."""
+        return TensorRecording(
+            torch.from_numpy(self.frames).to(device).permute(0, 3, 1, 2),
+            *(torch.from_numpy(each).to(device) for each in (self.actions, self.known, self.rewards, self.ended)),
+            self.offsets,
+        )
+
+    def windows(self, length: int) -> np.ndarray:
+        """(E,) int64: how many windows of `length` frames each episode has. ValueError where none has any."""
+        if length < 1:
+            raise ValueError(f"a clip has at least 1 frame; asked for {length}")
+        lengths = np.diff(self.offsets)
+        if lengths.max() < length:
+            raise ValueError(f"no episode has {length} frames; the longest of {len(lengths)} has {lengths.max()}")
+        return np.maximum(lengths - length + 1, 0)
+
+    def sample_starts(self, rng: np.random.Generator, n: int, length: int) -> np.ndarray:
+        """(n,) int64 first frames of windows of `length` frames within one episode, uniform over all such windows."""
+        windows = self.windows(length)
+        before = np.concatenate([[0], np.cumsum(windows)])
+        picked = rng.integers(before[-1], size=n)
+        episode = np.searchsorted(before, picked, side="right") - 1
+        return self.offsets[episode] + picked - before[episode]
+
+    def sample_starts_with(self, rng: np.random.Generator, events: np.ndarray, n: int, length: int) -> np.ndarray:
+        """(n,) int64 first frames of windows that hold one of `events`, uniform over the windows around each.
+
+        events: (M,) int64 frames, each in an episode of at least `length` frames. The step into the event is in the
+        window, too, where length > 1.
+        """
+        event = events[rng.integers(len(events), size=n)]
+        episode = np.searchsorted(self.offsets, event, side="right") - 1
+        low = np.maximum(self.offsets[episode], event - length + 1)
+        high = np.minimum(event - (length > 1), self.offsets[episode + 1] - length)
+        return rng.integers(low, high, endpoint=True)
+
+    @classmethod
+    def _empty(cls, entries: list[dict[str, Any]], spec: ActionSpec, meta: dict[str, Any]) -> Recording:
+        offsets = np.cumsum([0] + [entry["steps"] + 1 for entry in entries], dtype=np.int64)
+        total = int(offsets[-1])
+        return cls(
+            frames=np.empty((total, meta["height"], meta["width"], 3), np.uint8),
+            actions=np.zeros((total, spec.size), np.float32),
+            known=np.ones(total, bool),
+            rewards=np.zeros(total, np.float32),
+            ended=np.zeros(total, bool),
+            offsets=offsets,
+            policies=tuple(entry["policy"] for entry in entries),
+            spec=spec,
+            meta=meta,
+        )
+
+    def _fill(self, e: int, path: Path, sha256: str) -> None:
+        """Read episode `e` into its place in the arrays."""
+        episode = read_episode(path, sha256)
+        first, end = self.offsets[e], self.offsets[e + 1]
+        shape = (end - first, *self.frames.shape[1:])
+        if episode.frames.shape != shape:
+            raise ValueError(f"episode {path} has frames {episode.frames.shape}; the dataset's meta.json says {shape}")
+        self.frames[first:end] = episode.frames
+        self.actions[first + 1 : end] = self.spec.encode(episode.actions)
+        self.known[first] = False
+        self.rewards[first + 1 : end] = episode.rewards
+        self.ended[end - 1] = episode.ended
+
+
+@dataclass(frozen=True)
+class TensorRecording:
+    """A `Recording` on one device: frames (N, 3, H, W) uint8, the rest as there; offsets stay a numpy array."""
+
+    frames: Tensor
+    actions: Tensor
+    known: Tensor
+    rewards: Tensor
+    ended: Tensor
+    offsets: np.ndarray
+
+    def clips(self, starts: np.ndarray | Sequence[int], length: int) -> Clip:
+        """The windows of `length` frames that begin at the frames `starts` (B,). The caller sees to episode borders."""
+        first = torch.as_tensor(np.asarray(starts, dtype=np.int64)).to(self.frames.device)
+        index = first[:, None] + torch.arange(length, device=first.device)
+        flat = index.flatten()
+        gathered = (self.frames, self.actions, self.known, self.rewards, self.ended)
+        return Clip(*(each.index_select(0, flat).contiguous().unflatten(0, index.shape) for each in gathered))
+
+
+class ClipSampler:
+    """Random clips of a recording, endlessly: no clip crosses the border of an episode.
+
+    A clip's start is uniform over all windows of the recording. `reward_share` of the clips (on average) are drawn
+    instead around a frame with a reward, `end_share` around the end of a game.
+    The same seed gives the same clips on every device; `state_dict` resumes bit for bit.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        clip_frames: int,
+        batch: int,
+        seed: int,
+        *,
+        device: torch.device | str = "cpu",
+        reward_share: float = 0.0,
+        end_share: float = 0.0,
+    ) -> None:
+        if batch < 1:
+            raise ValueError(f"a batch has at least 1 clip; asked for {batch}")
+        if min(reward_share, end_share) < 0 or reward_share + end_share > 1:
+            raise ValueError(f"reward_share={reward_share} and end_share={end_share}; shares are >= 0, their sum <= 1")
+        self.recording = recording
+        self.clip_frames, self.batch = clip_frames, batch
+        self.shares = (reward_share, end_share)
+        self.events = (self._events(recording.rewards != 0), self._events(recording.ended))
+        for share, events, what in zip(self.shares, self.events, ("rewards", "ends of games"), strict=True):
+            if share and not len(events):
+                raise ValueError(f"the recording has no {what} to draw clips around; set that share to 0")
+        self.tensors = recording.to(device)
+        self.rng = np.random.default_rng(seed)
+
+    def sample(self) -> Clip:
+        """The next clips: B = batch, T = clip_frames."""
+        return self.tensors.clips(self._starts(), self.clip_frames)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The random generator's state as data for JSON, and what it belongs to."""
+        return {"drawn_from": self._drawn_from(), "generator": self.rng.bit_generator.state}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken. ValueError where that was another recording or another sampler."""
+        if state["drawn_from"] != self._drawn_from():
+            raise ValueError(f"sampler state is of {state['drawn_from']}; this sampler draws {self._drawn_from()}")
+        self.rng.bit_generator.state = state["generator"]
+
+    def _starts(self) -> np.ndarray:
+        starts = self.recording.sample_starts(self.rng, self.batch, self.clip_frames)
+        kind = self.rng.random(self.batch)
+        low = 0.0
+        for share, events in zip(self.shares, self.events, strict=True):
+            chosen = (kind >= low) & (kind < low + share)
+            low += share
+            if chosen.any():
+                n = int(chosen.sum())
+                starts[chosen] = self.recording.sample_starts_with(self.rng, events, n, self.clip_frames)
+        return starts
+
+    def _events(self, is_event: np.ndarray) -> np.ndarray:
+        """(M,) frames of the events that lie in episodes long enough for a clip."""
+        fits = np.repeat(self.recording.windows(self.clip_frames) > 0, np.diff(self.recording.offsets))
+        return np.flatnonzero(is_event & fits)
+
+    def _drawn_from(self) -> dict[str, Any]:
+        return {
+            "frames": len(self.recording.frames),
+            "episodes": len(self.recording.policies),
+            "clip_frames": self.clip_frames,
+            "batch": self.batch,
+            "shares": list(self.shares),
+        }
+
+
+def _choose(folder: Path, meta: dict[str, Any], split: str, policies: Sequence[str] | None) -> list[dict[str, Any]]:
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; a dataset has {', '.join(SPLITS)}")
+    of_split = [entry for entry in meta["episodes"] if entry["split"] == split]
+    entries = [entry for entry in of_split if policies is None or entry["policy"] in policies]
+    if not entries:
+        there = ", ".join(sorted({entry["policy"] for entry in of_split})) or "none"
+        raise ValueError(f"{folder} has no {split} episodes of {list(policies or ['any'])}; recorded policies: {there}")
+    return entries

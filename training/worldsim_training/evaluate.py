@@ -1,0 +1,281 @@
+"""The judgement of a world against its source game, on held-out episodes that are recorded on the spot.
+
+    worldsim eval boxing --quick --json eval.json
+
+Measured are the gain over copying the last known frame, 1 to 32 steps ahead; the sign test, whether opposite commands
+move the player opposite ways; and the collapse of 300-step rollouts. Definitions stand beside the formulas in
+`metrics`, `control` and `collapse`. Each instrument first passes on the real game, or nothing is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from worldsim.world_model import WorldModel
+from worldsim_envs.games import Game, game_class, game_names
+from worldsim_training import control, gains, imagine, stability
+from worldsim_training.episodes import SPLITS, write_whole
+from worldsim_training.heldout import HeldOut, record_heldout
+
+LEAST_REAL_SCORE = 0.75
+"""The sign test is refused where the real game itself scores less."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to measure."""
+
+    episodes: int
+    windows: int
+    horizons: tuple[int, ...]
+    """Steps ahead at which the free-running prediction is compared."""
+    trials: int
+    """States of the sign test."""
+    rollouts: int = 50
+    rollout_steps: int = 300
+    real_rollouts: int = 24
+    """At most so many real rollouts set the limits of collapse, and so many more check them."""
+    save_every: int = 8
+    """Steps between the real game's save states."""
+    batch: int = 13
+    """Worlds that are imagined together, eight times as many on a GPU; a CPU runs as many batches as it has threads."""
+
+
+QUICK = Plan(episodes=12, windows=100, horizons=(1, 4, 16), trials=100, real_rollouts=8)
+FULL = Plan(episodes=24, windows=512, horizons=(1, 4, 16, 32), trials=256)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `worldsim eval`."""
+    parser.add_argument("world", help="name of a shipped world, or a world's folder")
+    parser.add_argument("--quick", action="store_true", help="fewer windows and states: some minutes on two CPU cores")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, as one flat object")
+    parser.add_argument("--split", choices=SPLITS[1:], default=SPLITS[1], help=f"held-out seeds (default: {SPLITS[1]})")
+    parser.add_argument("--steps", type=int, help="denoising steps a frame (default: the world's own)")
+    parser.add_argument("--seed", type=int, default=0, help="of episodes, windows, actions and noise (default: 0)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, print a table and write the JSON file; 0 when everything was measured, whatever the figures."""
+    started = time.perf_counter()
+    if args.json is not None:
+        _check_target(args.json)
+    if args.seed < 0:
+        raise ValueError(f"seed is {args.seed}; use 0 or more")
+    model = WorldModel.from_pretrained(args.world, device=checked_device(args.device))
+    kind = source_game(model)
+    steps = model.info.default_steps if args.steps is None else args.steps
+    _check_fit(model, kind, steps)
+    with kind() as game:
+        report = evaluate(model, game, QUICK if args.quick else FULL, split=args.split, seed=args.seed, steps=steps)
+    report |= _provenance(args, model, game) | {"seconds": round(time.perf_counter() - started, 1)}
+    print(table(report))
+    if args.json is not None:
+        write_whole(args.json, (json.dumps(report, indent=1) + "\n").encode())
+        print(f"written to {args.json}")
+    return 0
+
+
+def evaluate(
+    model: WorldModel, game: Game, plan: Plan, *, split: str, seed: int, steps: int, progress: bool = True
+) -> dict[str, float | int | str]:
+    """All measurements of a world, flat; the same seed gives the same figures on one build.
+
+    Raises ValueError where the world and the game do not fit or an instrument fails on the real game.
+    """
+    _check_fit(model, type(game), steps)
+    streams = np.random.SeedSequence([seed, SPLITS.index(split)]).spawn(4)
+    judge_rng, trial_rng, window_rng, rollout_rng = map(np.random.default_rng, streams)
+    heldout = _record(game, plan, split=split, seed=seed, progress=progress)
+    judge, checked = _appointed(game, heldout, plan, judge_rng)
+    trials = control.choose_trials(game, heldout, plan.trials, past=model.info.window_frames, rng=trial_rng)
+    real = control.real_displacements(game, heldout, trials)
+    _check_real_score(control.scores(real).mean())
+
+    work = plan.windows * max(plan.horizons) + 2 * plan.trials * control.HOLD_STEPS + plan.rollouts * plan.rollout_steps
+    with tqdm(total=work, unit="frame", desc="imagine", disable=not progress) as bar:
+        on_cpu = model.device.type == "cpu"
+        workers, batch = (torch.get_num_threads(), plan.batch) if on_cpu else (1, 8 * plan.batch)
+        settings = imagine.Settings(steps, batch, workers, bar.update)
+        return {
+            **gains.measure_gains(
+                model, heldout, windows=plan.windows, horizons=plan.horizons, rng=window_rng, settings=settings
+            ),
+            **control.measure_control(model, game, heldout, trials, real, trial_rng, settings),
+            **stability.measure_stability(
+                model,
+                judge,
+                heldout,
+                rollouts=plan.rollouts,
+                length=plan.rollout_steps,
+                rng=rollout_rng,
+                settings=settings,
+            ),
+            **checked,
+            "episodes": len(heldout.episodes),
+            "episode_steps": sum(len(episode.actions) for episode in heldout.episodes),
+            "context_frames": model.info.window_frames,
+            "steps": steps,
+            "split": split,
+            "seed": seed,
+        }
+
+
+def _record(game: Game, plan: Plan, *, split: str, seed: int, progress: bool) -> HeldOut:
+    most = plan.episodes * game.max_episode_steps
+    with tqdm(total=most, unit="step", desc="record", disable=not progress) as bar:
+        return record_heldout(
+            game, split=split, seed=seed, episodes=plan.episodes, save_every=plan.save_every, progress=bar.update
+        )
+
+
+def _appointed(
+    game: Game, heldout: HeldOut, plan: Plan, rng: np.random.Generator
+) -> tuple[stability.Judge, dict[str, int]]:
+    """The collapse test, checked. Episodes are dealt into three: what the game looks like, the limits, the check."""
+    deals = [range(third, len(heldout.episodes), 3) for third in range(3)]
+    looks, widths, checks = ([*heldout.cut(deal, plan.rollout_steps)] for deal in deals)
+    if not (looks and widths and checks):
+        raise ValueError(f"held-out episodes give too few real rollouts of {plan.rollout_steps} frames to judge by")
+    widths, checks = (_thinned(rollouts, plan.real_rollouts) for rollouts in (widths, checks))
+    random = [i for i, policy in enumerate(heldout.policies) if policy == "random"]  # as the world will be played
+    ends = [*heldout.cut(random or range(len(heldout.episodes)), plan.rollout_steps)]
+    judge = stability.appoint_judge(game, looks, widths, ends)
+    tried = stability.check_judge(judge, checks, rng)
+    return judge, {"collapse_check_real_rollouts": len(checks), "collapse_check_mutants": tried}
+
+
+def _thinned(items: list, count: int) -> list:
+    return items[:: max(1, -(-len(items) // count))]
+
+
+def _check_fit(model: WorldModel, game: type[Game], steps: int) -> None:
+    world, own = (model.info.height, model.info.width), (game.height, game.width)
+    if world != own:
+        raise ValueError(f"world {model.info.name} paints {world[1]}x{world[0]}; {game.name} shows {own[1]}x{own[0]}")
+    if model.actions.to_json()["table"] != game.actions.to_json()["table"]:
+        raise ValueError(f"world {model.info.name} and the game {game.name} number their actions differently")
+    if steps not in model.info.step_choices:
+        raise ValueError(f"steps={steps} is not a trained step count; use one of {model.info.step_choices}")
+
+
+def _check_real_score(score: float) -> None:
+    if score < LEAST_REAL_SCORE:
+        raise ValueError(f"sign test refused: the real game scores {score:.2f} by it, below {LEAST_REAL_SCORE}")
+
+
+def _check_target(path: Path) -> None:
+    """Fail before the work rather than after it."""
+    if path.is_dir():
+        raise ValueError(f"'{path}' is a folder; give the name of a file, such as {path / 'eval.json'}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"folder '{path.parent}' cannot be written to; choose another --json")
+
+
+def checked_device(name: str) -> torch.device:
+    """The device of that name; ValueError where there is none."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"unknown device {name!r}; use cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("no CUDA device was found; use --device cpu")
+    return device
+
+
+def source_game(model: WorldModel) -> type[Game]:
+    """The adapter of a world's real game, not started; ValueError where there is none."""
+    kinds = [game_class(name) for name in game_names()]
+    for kind in kinds:
+        if kind.env_id == model.info.env_id:
+            return kind
+    known = ", ".join(kind.env_id for kind in kinds)
+    raise ValueError(f"world {model.info.name} comes from {model.info.env_id}; only {known} can be played here")
+
+
+def _provenance(args: argparse.Namespace, model: WorldModel, game: Game) -> dict[str, str | bool]:
+    options = [f"--split {args.split}", f"--seed {args.seed}", f"--device {args.device}"]
+    options += [f"--steps {args.steps}"] if args.steps is not None else []
+    options += ["--quick"] if args.quick else []
+    return {
+        "world": model.info.name,
+        "world_manifest_sha256": model.fingerprint,
+        "game": game.name,
+        "env_id": game.env_id,
+        "resolution": f"{game.width}x{game.height}",
+        "quick": args.quick,
+        "command": " ".join(["worldsim eval", str(args.world), *options]),
+        "dtype": str(model.denoiser.dtype).removeprefix("torch."),
+        "device": args.device,
+        "threads": torch.get_num_threads(),
+        "version_python": platform.python_version(),
+        **{f"version_{name}": _version(name) for name in ("worldsim", "torch", "numpy", *game.packages)},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def table(report: dict) -> str:
+    """The chief figures of a report as lines to read, floors beside them."""
+    r = report
+    horizons = [int(key.split("_")[1]) for key in r if key.startswith("psnr_")]
+    reasons = [f"{key.removeprefix('collapsed_')} {value}" for key, value in r.items() if key.startswith("collapsed_")]
+    ends = (f"{name} {r['end_' + name + '_ratio']:.2f}" for name in ("motion", "sharpness", "saturation"))
+    lines = [
+        f"{r['split']} split: {r['episodes']} episodes, {r['windows']} windows, {r['steps']} denoising steps",
+        "gain over copying the last real frame [95 % interval over episodes]",
+        *(f"  {h:>2} ahead {_interval(r, f'gain_{h}_db', '+.2f')} dB, PSNR {_psnrs(r, h)}" for h in horizons),
+        "sign test, share of the real game's own score",
+        f"  {_interval(r, 'sign_test_share', '.3f')},"
+        f" world {r['sign_test_score']:.2f}, real {r['sign_test_real_score']:.2f}, {r['sign_test_states']} states",
+        f"collapsed rollouts of {r['rollout_steps']} steps",
+        f"  {r['collapsed']} of {r['rollouts']} ({', '.join(reasons)})",
+        "end of rollouts, ratio to real frames",
+        f"  {', '.join(ends)}; colours {r['end_colour_emd']:.2f} levels off",
+    ]
+    return "\n".join(lines)
+
+
+def _interval(report: dict, key: str, form: str) -> str:
+    low, high = report[f"{key}_low"], report[f"{key}_high"]
+    return f"{report[key]:{form}} [{low:{form}}, {high:{form}}]"
+
+
+def _psnrs(report: dict, h: int) -> str:
+    return f"{report[f'psnr_{h}_db']:.2f} against {report[f'floor_{h}_db']:.2f}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`python -m worldsim_training.evaluate`, the same command without the package's command line."""
+    parser = argparse.ArgumentParser(
+        prog="worldsim_training.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add_arguments(parser)
+    try:
+        return run(parser.parse_args(argv))
+    except (ValueError, OSError, ImportError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Held-out episodes of a source game, recorded on the spot for an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from worldsim_envs.games import Game
+from worldsim_training.collect import record_episode
+from worldsim_training.episodes import SPLITS, Episode
+
+TAIL_STEPS = 8
+"""Last steps of an episode that no window enters."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A point in a held-out episode: the frame of that number is on the screen."""
+
+    episode: int
+    frame: int
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Whole episodes, the policy that played each, and save states of the real game at some of their frames."""
+
+    episodes: Sequence[Episode]
+    policies: Sequence[str]
+    saved: Sequence[Mapping[int, Any]]
+
+    def context(self, moments: Sequence[Moment], frames: int) -> tuple[np.ndarray, np.ndarray]:
+        """The past up to each moment: frames (n, K, H, W, 3) uint8 and the K - 1 native actions between them."""
+        spans = [(self.episodes[m.episode], m.frame - frames + 1, m.frame) for m in moments]
+        return (
+            np.stack([episode.frames[first : last + 1] for episode, first, last in spans]),
+            np.stack([episode.actions[first:last] for episode, first, last in spans]),
+        )
+
+    def future(self, moments: Sequence[Moment], steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """What followed each moment: frames (n, T, H, W, 3) uint8 and the native action that led into each."""
+        spans = [(self.episodes[m.episode], m.frame) for m in moments]
+        return (
+            np.stack([episode.frames[now + 1 : now + 1 + steps] for episode, now in spans]),
+            np.stack([episode.actions[now : now + steps] for episode, now in spans]),
+        )
+
+    def moments(self, count: int, *, past: int, future: int, rng: np.random.Generator) -> list[Moment]:
+        """Random moments, as many from each episode, with `past` frames up to them and `future` steps after them.
+
+        No moment twice, and no window into an episode's last 8 steps. ValueError where the episodes are too short.
+        """
+        room = [np.arange(past - 1, len(episode.actions) - TAIL_STEPS - future + 1) for episode in self.episodes]
+        shares = [len(range(i, count, len(self.episodes))) for i in range(len(self.episodes))]
+        for episode, (free, share) in enumerate(zip(room, shares, strict=True)):
+            if len(free) < share:
+                steps = len(self.episodes[episode].actions)
+                needed = past + future + TAIL_STEPS + share - 2
+                raise ValueError(f"held-out episode {episode} has {steps} steps; {share} windows in it need {needed}")
+        drawn = [rng.permutation(free)[:share] for free, share in zip(room, shares, strict=True)]
+        return [Moment(i % len(drawn), int(drawn[i % len(drawn)][i // len(drawn)])) for i in range(count)]
+
+    def cut(self, episodes: Sequence[int], steps: int) -> Iterator[np.ndarray]:
+        """Real rollouts (T, H, W, 3) uint8: these episodes, cut into stretches of `steps` frames."""
+        for i in episodes:
+            frames = self.episodes[i].frames
+            yield from (frames[first : first + steps] for first in range(0, len(frames) - steps + 1, steps))
+
+
+def record_heldout(
+    game: Game,
+    *,
+    split: str,
+    seed: int,
+    episodes: int,
+    save_every: int,
+    progress: Callable[[int], object] = lambda steps: None,
+) -> HeldOut:
+    """Record episodes 0, 1, ... of a held-out split; `progress` is told the steps of each.
+
+    The seeds are those of `collect`, (seed, split, index), so no episode of a training split is among them; the game's
+    policies take turns. Before every `save_every`-th step the game's state is kept.
+    """
+    if split not in SPLITS[1:]:
+        raise ValueError(f"unknown split {split!r}; a held-out one is {' or '.join(SPLITS[1:])}")
+    names = list(game.policies())
+    policies = [names[index % len(names)] for index in range(episodes)]
+    recorded, saved = [], []
+    for index, policy in enumerate(policies):
+        recorder = _Saving(game, save_every)
+        recorded.append(record_episode(recorder, policy, (seed, SPLITS.index(split), index), game.max_episode_steps))
+        saved.append(recorder.saved)
+        progress(len(recorded[-1].actions))
+    return HeldOut(recorded, policies, saved)
+
+
+class _Saving:
+    """A game that also keeps its state before every n-th step, by the number of the frame then shown."""
+
+    def __init__(self, game: Game, every: int) -> None:
+        self._game, self._every, self._steps = game, every, 0
+        self.saved: dict[int, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._game, name)
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool]:
+        if self._steps % self._every == 0:
+            self.saved[self._steps] = self._game.save()
+        self._steps += 1
+        return self._game.step(action)

@@ -1,0 +1,48 @@
+"""The losses of training and distillation, as pure functions of tensors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from worldsim.sampler import add_noise, euler_step
+
+
+def clean_weight(sigma: Tensor, floor: float) -> Tensor:
+    """Weight (floor / max(sigma, floor))^2 of a clean-frame error at noise level sigma, in (0, 1].
+
+    The velocity loss of rectified flow weighs clean frames by 1/sigma^2 (v - v* = (x_0 - x_0_hat)/sigma); the floor
+    caps it, and pure noise keeps a weight, where published settings give it none (METHOD §2.3).
+    """
+    return (floor / sigma.clamp(min=floor)) ** 2
+
+
+def frame_error(predicted: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error per frame: (B, T, C, H, W) x 2 -> (B, T)."""
+    return (predicted.float() - target.float()).square().mean(dim=(-3, -2, -1))
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Sum of weight * values over sum of weight; both (B, T)."""
+    return (values * weight).sum() / weight.sum()
+
+
+def consistency_points(x_0: Tensor, eps: Tensor, index: Tensor, grid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the student stands on the probability-flow path: x_n (B, T, C, H, W), sigma_n and sigma_{n+1} (B, T).
+
+    index: (B, T) integers n in 0 .. N-1 into grid (N+1,), which falls from 1 to 0.
+    """
+    sigma, sigma_next = grid[index].to(x_0.dtype), grid[index + 1].to(x_0.dtype)
+    return add_noise(x_0, eps, sigma), sigma, sigma_next
+
+
+def consistency_target(x_n: Tensor, teacher_x_0: Tensor, sigma: Tensor, sigma_next: Tensor, answer) -> Tensor:
+    """What the student must answer at x_n (causal consistency distillation, CF++ §3; METHOD §5).
+
+    One Euler step with the teacher's clean frame leads to x_{n+1}; there the EMA target answers. answer: function
+    (x_{n+1}, sigma_{n+1}) -> (B, T, C, H, W). In the terminal interval, sigma_{n+1} = 0, the Euler step's end is itself
+    the target: the interval that released code leaves untrained.
+    """
+    x_next = euler_step(x_n, teacher_x_0, sigma, sigma_next)
+    terminal = (sigma_next == 0).reshape(*sigma_next.shape, 1, 1, 1)
+    return torch.where(terminal, x_next, answer(x_next, sigma_next))

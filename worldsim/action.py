@@ -1,0 +1,174 @@
+"""The action specification of a world: named channels, the source game's own action space and the key map."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+KINDS = {"button": (0.0, 1.0), "axis": (-1.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One entry of the action vector: a `button` in {0, 1} or an `axis` in [-1, 1]."""
+
+    name: str
+    kind: str = "button"
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"channel {self.name!r} has kind {self.kind!r}; use one of {', '.join(KINDS)}")
+
+
+class ActionSpec:
+    """What a player or an agent can do, and the vector the network sees.
+
+    channels: the A entries of the vector, in order.
+    table:    (N, A) channel vector of each native action of a `Discrete(N)` game; None where the game's own action
+              already is the channel vector (a `Box`).
+    names:    one name per native action, for pictures and tables.
+    keys:     channel name -> key names; an axis uses `"steer+"` and `"steer-"`.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[Channel],
+        table: np.ndarray | Sequence[Sequence[float]] | None = None,
+        *,
+        names: Sequence[str] = (),
+        keys: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
+        self.channels = tuple(channels)
+        self.table = None if table is None else np.asarray(table, dtype=np.float32)
+        self.names = tuple(names)
+        self.keys = {name: tuple(key.lower() for key in held) for name, held in (keys or {}).items()}
+        self._check()
+
+    @property
+    def size(self) -> int:
+        """A, the length of the action vector."""
+        return len(self.channels)
+
+    def space(self):
+        """The source game's own action space: `Discrete(N)` or `Box` of shape (A,)."""
+        from gymnasium import spaces
+
+        if self.table is not None:
+            return spaces.Discrete(len(self.table))
+        bounds = np.array([KINDS[channel.kind] for channel in self.channels], dtype=np.float32)
+        return spaces.Box(bounds[:, 0], bounds[:, 1], dtype=np.float32)
+
+    def encode(self, native) -> np.ndarray:
+        """Channel vectors (..., A) float32 of native actions: integers (...) for Discrete, vectors (..., A) for Box.
+
+        Raises ValueError where an action is not one of the game's.
+        """
+        native = np.asarray(native)
+        return self._encode_box(native) if self.table is None else self._encode_discrete(native)
+
+    def decode(self, vector) -> np.ndarray | int:
+        """Native action nearest to the channel vector (A,): an index for Discrete, the clipped vector for Box."""
+        vector = np.asarray(vector, dtype=np.float32)
+        if vector.shape != (self.size,):
+            raise ValueError(f"channel vector has shape {vector.shape}; this world has ({self.size},): {self._listed()}")
+        if self.table is None:
+            bounds = np.array([KINDS[channel.kind] for channel in self.channels], dtype=np.float32)
+            return np.clip(vector, bounds[:, 0], bounds[:, 1])
+        return int(np.argmin(((self.table - vector) ** 2).sum(axis=1)))
+
+    def vector(self, **values: float) -> np.ndarray:
+        """Channel vector (A,) float32 with the named channels set and all others at rest (0)."""
+        out = np.zeros(self.size, dtype=np.float32)
+        for name, value in values.items():
+            out[self.index(name)] = value
+        return out
+
+    def index(self, name: str) -> int:
+        """Position of a channel in the vector; ValueError with the nearest name where there is none."""
+        names = [channel.name for channel in self.channels]
+        if name in names:
+            return names.index(name)
+        near = difflib.get_close_matches(name, names, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown action channel {name!r}{hint} This world has {self._listed()}")
+
+    def from_keys(self, held: Iterable[str]) -> np.ndarray:
+        """Channel vector (A,) float32 of the key names held down; unknown keys do nothing, opposite keys cancel."""
+        held = {key.lower() for key in held}
+        pressed = {name for name, keys in self.keys.items() if held.intersection(keys)}
+        out = np.zeros(self.size, dtype=np.float32)
+        for i, channel in enumerate(self.channels):
+            if channel.kind == "button":
+                out[i] = channel.name in pressed
+            else:
+                out[i] = float(f"{channel.name}+" in pressed) - float(f"{channel.name}-" in pressed)
+        return self._cancel_opposites(out)
+
+    def to_json(self) -> dict:
+        """Plain data for `json.dump`; the inverse of `from_json`."""
+        return {
+            "channels": [{"name": channel.name, "kind": channel.kind} for channel in self.channels],
+            "table": None if self.table is None else self.table.tolist(),
+            "names": list(self.names),
+            "keys": {name: list(keys) for name, keys in self.keys.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping) -> ActionSpec:
+        """The specification that `to_json` wrote; ValueError where a field is missing or of the wrong form."""
+        try:
+            channels = [Channel(str(item["name"]), str(item["kind"])) for item in data["channels"]]
+            return cls(channels, data["table"], names=data["names"], keys=data["keys"])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"action specification is damaged: {error!r}; it needs channels, table, names, keys") from None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ActionSpec) and self.to_json() == other.to_json()
+
+    def __hash__(self) -> int:
+        return hash((self.channels, self.names))
+
+    def __repr__(self) -> str:
+        native = "Box" if self.table is None else f"Discrete({len(self.table)})"
+        return f"ActionSpec({self._listed()}; {native})"
+
+    def _check(self) -> None:
+        names = [channel.name for channel in self.channels]
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"an action specification needs channels with different names; got {names}")
+        if self.table is not None and (self.table.ndim != 2 or self.table.shape[1] != self.size):
+            raise ValueError(f"action table has shape {self.table.shape}; it must be (actions, {self.size})")
+        if self.table is not None and self.names and len(self.names) != len(self.table):
+            raise ValueError(f"{len(self.names)} action names for {len(self.table)} actions; give one each")
+
+    def _listed(self) -> str:
+        return ", ".join(channel.name for channel in self.channels)
+
+    def _encode_discrete(self, native: np.ndarray) -> np.ndarray:
+        if not np.issubdtype(native.dtype, np.integer):
+            raise ValueError(f"action has type {native.dtype}; this world takes integers 0..{len(self.table) - 1}")
+        if native.size and (native.min() < 0 or native.max() >= len(self.table)):
+            wrong = native[(native < 0) | (native >= len(self.table))].flat[0]
+            raise ValueError(f"action {wrong} is not one of this world's: use 0..{len(self.table) - 1}")
+        return self.table[native]
+
+    def _encode_box(self, native: np.ndarray) -> np.ndarray:
+        if native.shape[-1:] != (self.size,):
+            raise ValueError(f"action has shape {native.shape}; this world takes (..., {self.size}): {self._listed()}")
+        vector = native.astype(np.float32)
+        low, high = np.array([KINDS[channel.kind] for channel in self.channels], dtype=np.float32).T
+        if not np.all((vector >= low) & (vector <= high)):
+            raise ValueError(f"action {native.tolist()} leaves its range; buttons are 0 or 1, axes -1 to 1")
+        return vector
+
+    def _cancel_opposites(self, vector: np.ndarray) -> np.ndarray:
+        names = [channel.name for channel in self.channels]
+        for one, other in (("up", "down"), ("left", "right")):
+            if one in names and other in names:
+                i, j = names.index(one), names.index(other)
+                if vector[i] and vector[j]:
+                    vector[i] = vector[j] = 0.0
+        return vector

@@ -1,0 +1,264 @@
+"""The speed of a world: frames per second and frame times, all in.
+
+    worldsim bench boxing --json bench.json
+
+One world is played with a full window. A frame is everything a player waits for: the denoising steps, reward and end,
+the commit to memory, and the picture as (H, W, 3) uint8 on the CPU. Loading, the first frame and warm-up are reported
+apart. Run it on an idle machine: one busy process more makes it several times slower.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from worldsim import __version__
+from worldsim.world_model import WorldModel, WorldState
+
+WARMUP_FRAMES = 10
+STAGE_FRAMES = 60
+"""Frames over which the stages are timed apart, after the all-in run."""
+
+IDLE_LOAD = 0.5
+"""One-minute load average a machine may have and still count as idle."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `worldsim bench`."""
+    parser.add_argument("world", help="name of a shipped world, or a world's folder")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, as one flat object")
+    parser.add_argument("--steps", type=int, help="denoising steps a frame (default: the world's own)")
+    parser.add_argument("--frames", type=int, default=300, help="frames to time (default: 300)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
+    parser.add_argument("--seed", type=int, default=0, help="of actions and noise (default: 0)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Time a world, print a table and write the JSON file; 0 when it was timed, whatever the figures."""
+    _check(args)
+    machine = describe_machine(args.device)
+    warning = busy_warning(machine["load_1_min"])
+    if warning:
+        print(f"bench: {warning}", file=sys.stderr)
+    torch.set_num_threads(args.threads or os.cpu_count() or 1)
+    started = time.perf_counter()
+    model = WorldModel.from_pretrained(args.world, device=args.device)
+    load_s = time.perf_counter() - started
+    steps = model.info.default_steps if args.steps is None else args.steps
+    report = bench(model, frames=args.frames, steps=steps, seed=args.seed)
+    report |= describe_world(model) | machine | {"load_s": load_s, "warning": warning, "command": _command(args)}
+    print(table(report))
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        print(f"written to {args.json}")
+    return 0
+
+
+def bench(
+    model: WorldModel, *, frames: int, steps: int, seed: int = 0, progress: bool = True
+) -> dict[str, float | int]:
+    """Frame times in milliseconds of one world with a full window, over `frames` frames, and each stage's mean.
+
+    `fps_all_in` is frames over the wall time of the whole run. Raises ValueError for a step count the world has not.
+    """
+    if steps not in model.info.step_choices:
+        raise ValueError(f"steps={steps} is not a trained step count; use one of {model.info.step_choices}")
+    rng = np.random.default_rng(seed)
+    state, reset_s = _timed(model, lambda: _begin(model, seed))
+    _, first_s = _timed(model, lambda: _frame(model, state, _action(model, rng), steps))
+    fill = max(0, model.info.window_frames - model.starts.frames.shape[1])
+    for _ in range(fill + WARMUP_FRAMES):
+        _frame(model, state, _action(model, rng), steps)
+    actions = [_action(model, rng) for _ in range(frames)]
+    times_ms, started = [], time.perf_counter()
+    for action in tqdm(actions, unit="frame", desc="bench", disable=not progress):
+        times_ms.append(1e3 * _timed(model, lambda action=action: _frame(model, state, action, steps))[1])
+    wall_s = time.perf_counter() - started
+    return {
+        "fps_all_in": frames / wall_s,
+        "frame_ms_p50": statistics.median(times_ms),
+        "frame_ms_p95": float(np.quantile(times_ms, 0.95)),
+        "frame_ms_min": min(times_ms),
+        "frame_ms_max": max(times_ms),
+        "steps": steps,
+        "frames": frames,
+        "warmup_frames": fill + WARMUP_FRAMES,
+        "first_frame_s": reset_s + first_s,
+        "threads": torch.get_num_threads(),
+        **time_stages(model, state, steps, rng),
+    }
+
+
+def time_stages(
+    model: WorldModel, state: WorldState, steps: int, rng: np.random.Generator, *, frames: int = STAGE_FRAMES
+) -> dict[str, float]:
+    """Change the state by `frames` frames: median milliseconds of painting, of reading the heads, of the commit alone.
+
+    `WorldModel.commit` reads the heads too; the heads are timed once more by themselves and taken off.
+    """
+    clock = _Clock(model)
+    for _ in range(frames):
+        action = _action(model, rng)
+        before = model.codec.encode(state.last)
+        with clock("paint"):
+            frame = model.paint(state, action, steps=steps)
+        after = model.codec.encode(frame)
+        with clock("heads"):
+            model.heads.read(before, after)
+        with clock("commit"):
+            model.commit(state, frame, action)
+        with clock("convert"):
+            _picture(frame)
+    median = {stage: statistics.median(times) for stage, times in clock.times_ms.items()}
+    return {
+        "paint_ms": median["paint"],
+        "commit_ms": max(0.0, median["commit"] - median["heads"]),
+        "heads_ms": median["heads"],
+        "convert_ms": median["convert"],
+    }
+
+
+def describe_world(model: WorldModel) -> dict[str, str | int]:
+    """What was timed: size, precision and the versions that decide the speed."""
+    config = model.denoiser.config
+    return {
+        "world": model.info.name,
+        "world_manifest_sha256": model.fingerprint,
+        "parameters": sum(weight.numel() for weight in model.denoiser.parameters()),
+        "parameters_heads": sum(weight.numel() for weight in model.heads.parameters()),
+        "resolution": f"{model.info.width}x{model.info.height}",
+        "window_frames": model.info.window_frames,
+        "game_fps": model.info.fps,
+        "dtype": str(model.denoiser.dtype).removeprefix("torch."),
+        "network": ", ".join(f"{key} {config[key]}" for key in ("dim", "depth", "heads") if key in config),
+    }
+
+
+def describe_machine(device: str) -> dict[str, str | int | float]:
+    """Where it was timed, and how busy that machine was before."""
+    return {
+        "device": device if device == "cpu" else torch.cuda.get_device_name(device),
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count() or 1,
+        "load_1_min": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
+        "platform": platform.platform(),
+        "version_python": platform.python_version(),
+        "version_torch": torch.__version__,
+        "version_worldsim": __version__,
+    }
+
+
+def busy_warning(load: float) -> str:
+    """One line where the load average says that other work runs here; empty where the machine is idle."""
+    if load <= IDLE_LOAD:
+        return ""
+    return f"this machine is busy (load {load:.1f}): the figures are a lower bound; time it again when it is idle"
+
+
+def table(report: dict) -> str:
+    """The report as lines to read."""
+    r = report
+    lines = [
+        f"{r['world']}: {r['parameters'] / 1e6:.1f} M parameters, {r['resolution']}, {r['dtype']}, {r['steps']} steps,"
+        f" window {r['window_frames']}",
+        f"{r['cpu'] if r['device'] == 'cpu' else r['device']}, {r['threads']} threads, torch {r['version_torch']}",
+        f"  all in       {r['fps_all_in']:8.1f} frames/s, the game runs at {r['game_fps']}",
+        f"  frame        {r['frame_ms_p50']:8.1f} ms median, {r['frame_ms_p95']:.1f} p95, {r['frame_ms_min']:.1f} min",
+        f"  of which     {r['paint_ms']:8.1f} ms paint, {r['commit_ms']:.1f} commit, {r['heads_ms']:.1f} heads,"
+        f" {r['convert_ms']:.1f} picture",
+        f"  start        {r['load_s']:8.1f} s to load, {r['first_frame_s']:.2f} s to the first frame",
+    ]
+    return "\n".join(lines)
+
+
+@dataclass
+class _Clock:
+    """Collects the times of named stages."""
+
+    model: WorldModel
+    times_ms: dict[str, list[float]] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        _synchronise(self.model)
+        started = time.perf_counter()
+        yield
+        _synchronise(self.model)
+        self.times_ms.setdefault(stage, []).append(1e3 * (time.perf_counter() - started))
+
+
+def _begin(model: WorldModel, seed: int) -> WorldState:
+    frames = torch.from_numpy(model.starts.frames[:1]).permute(0, 1, 4, 2, 3).contiguous()
+    actions = torch.from_numpy(np.ascontiguousarray(model.actions.encode(model.starts.actions[:1])))
+    return model.reset(frames, actions, [seed])
+
+
+def _action(model: WorldModel, rng: np.random.Generator) -> torch.Tensor:
+    native = rng.integers(len(model.actions.table)) if model.actions.table is not None else None
+    vector = model.actions.encode(native) if native is not None else rng.uniform(0.0, 1.0, model.actions.size)
+    return torch.from_numpy(np.array(vector, dtype=np.float32))[None]
+
+
+def _frame(model: WorldModel, state: WorldState, action: torch.Tensor, steps: int) -> np.ndarray:
+    return _picture(model.step(state, action, steps=steps).frame)
+
+
+def _picture(frame: torch.Tensor) -> np.ndarray:
+    return frame[0].permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def _timed(model: WorldModel, work: Callable[[], object]) -> tuple[object, float]:
+    _synchronise(model)
+    started = time.perf_counter()
+    result = work()
+    _synchronise(model)
+    return result, time.perf_counter() - started
+
+
+def _synchronise(model: WorldModel) -> None:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+
+
+def _cpu_name() -> str:
+    """Name of the processor as the system gives it."""
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _check(args: argparse.Namespace) -> None:
+    for name in ("frames", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise ValueError(f"{name} is {value}; use at least 1")
+    if args.seed < 0:
+        raise ValueError(f"seed is {args.seed}; use 0 or more")
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("no CUDA device was found; use --device cpu")
+    if args.json is not None and args.json.is_dir():
+        raise ValueError(f"'{args.json}' is a folder; give the name of a file, such as {args.json / 'bench.json'}")
+
+
+def _command(args: argparse.Namespace) -> str:
+    options = [f"--frames {args.frames}", f"--seed {args.seed}", f"--device {args.device}"]
+    options += [f"--{name} {getattr(args, name)}" for name in ("steps", "threads") if getattr(args, name) is not None]
+    return " ".join(["worldsim bench", str(args.world), *options])

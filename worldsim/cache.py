@@ -1,0 +1,85 @@
+"""The key-value cache of a causal video network: what a world remembers of its last frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def rotary_table(positions: Tensor, head_dim: int, *, base: float = 100.0) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (..., head_dim / 2) float32 of rotary embedding at `positions` in frames (RoFormer, eq. 34)."""
+    exponent = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    angle = positions.to(torch.float32)[..., None] * base**-exponent
+    return angle.cos(), angle.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of x (..., positions, head_dim) by tables (positions, head_dim / 2); computed in float32."""
+    first, second = x.float().chunk(2, dim=-1)
+    return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1).to(x.dtype)
+
+
+@dataclass
+class KVCache:
+    """Memory of the last `window` frames of B worlds, oldest slot first, in buffers whose shape never changes.
+
+    keys, values:  per temporal layer, (B, S, heads, window, head_dim) for S sites of a frame; keys are kept unrotated.
+    turned:        the same keys rotated to their age, made once per commit, so that a denoising pass rotates nothing.
+    previous:      (B, C, H, W) the last committed frame in the network's space.
+    frames:        (B,) int64 number of frames committed since the start of each world; slots older than that are empty.
+
+    The only writer is the network's `commit`; `clear` and `clone` are the world's.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    turned: list[Tensor]
+    previous: Tensor
+    frames: Tensor
+    cos: Tensor
+    sin: Tensor
+
+    @classmethod
+    def empty(
+        cls, worlds: int, *, layers: int, sites: int, heads: int, window: int, head_dim: int, frame: Tensor
+    ) -> KVCache:
+        """A cache without memory for `worlds` worlds; dtype and device are those of `frame`, a (C, H, W) example."""
+        shape = (worlds, sites, heads, window, head_dim)
+        buffers = [[frame.new_zeros(shape) for _ in range(layers)] for _ in range(3)]
+        ages = torch.arange(window, 0, -1, device=frame.device)
+        cos, sin = rotary_table(-ages, head_dim)
+        previous = frame.new_zeros((worlds, *frame.shape))
+        return cls(*buffers, previous, torch.zeros(worlds, dtype=torch.int64, device=frame.device), cos, sin)
+
+    @property
+    def window(self) -> int:
+        """Number of past frames that attention sees."""
+        return self.keys[0].shape[3]
+
+    def visible(self) -> Tensor:
+        """(B, window) bool: the slots that hold a frame of this world."""
+        ages = torch.arange(self.window, 0, -1, device=self.frames.device)
+        return ages[None] <= self.frames[:, None]
+
+    def push(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Change one layer: drop its oldest frame and append key and value, each (B, S, heads, 1, head_dim)."""
+        for buffer, new in ((self.keys[layer], key), (self.values[layer], value)):
+            buffer.copy_(torch.cat((buffer[..., 1:, :], new.to(buffer.dtype)), dim=-2))
+        self.turned[layer].copy_(rotate(self.keys[layer], self.cos, self.sin))
+
+    def advance(self, frame: Tensor) -> None:
+        """Change the frame count and the last frame, once all layers have been pushed. frame: (B, C, H, W)."""
+        self.previous.copy_(frame)
+        self.frames += 1
+
+    def clear(self, worlds: Tensor) -> None:
+        """Forget everything about the worlds marked in a (B,) bool mask; the others keep their bytes."""
+        for tensor in (*self.keys, *self.values, *self.turned, self.previous, self.frames):
+            tensor[worlds] = 0
+
+    def clone(self) -> KVCache:
+        """An independent copy: changing one never changes the other."""
+        lists = [[tensor.clone() for tensor in group] for group in (self.keys, self.values, self.turned)]
+        return KVCache(*lists, self.previous.clone(), self.frames.clone(), self.cos, self.sin)

@@ -1,0 +1,58 @@
+"""The outcome head, which reads reward and episode end off two consecutive frames."""
+
+from __future__ import annotations
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class OutcomeHead(ModelMixin, ConfigMixin):
+    """Classifier of the transition between two frames: which of the game's reward values, and whether it ended.
+
+    rewards: the reward values the game gives, in ascending order; the head picks one of them.
+    """
+
+    @register_to_config
+    def __init__(
+        self, height: int, width: int, rewards: tuple[float, ...] = (-1.0, 0.0, 1.0), channels: int = 3, width_conv: int = 32
+    ) -> None:
+        super().__init__()
+        wide = 2 * width_conv
+        self.net = nn.Sequential(
+            nn.PixelUnshuffle(2),
+            nn.Conv2d(8 * channels, width_conv, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width_conv, wide, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(wide, wide, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(wide * (height // 8) * (width // 8), 128),
+            nn.SiLU(),
+            nn.Linear(128, len(rewards) + 1),
+        )
+
+    def forward(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames (B, C, H, W) in [-1, 1] -> reward logits (B, R) and end logit (B,), both float32."""
+        out = self.net(torch.cat((before, after), dim=1).to(self.net[1].weight.dtype)).float()
+        return out[:, :-1], out[:, -1]
+
+    @torch.no_grad()
+    def read(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
+        """The likeliest reward value (B,) float32 and whether the episode ended (B,) bool."""
+        reward, end = self(before, after)
+        values = torch.tensor(self.config.rewards, device=reward.device)
+        return values[reward.argmax(dim=1)], end > 0
+
+
+def outcome_loss(reward_logits: Tensor, end_logit: Tensor, rewards: Tensor, ended: Tensor, values: Tensor) -> Tensor:
+    """Cross-entropy of the reward class plus binary cross-entropy of the end, each a mean over B.
+
+    rewards: (B,), every entry one of values (R,); ended: (B,) bool.
+    """
+    classes = (rewards[:, None] - values[None]).abs().argmin(dim=1)
+    end = F.binary_cross_entropy_with_logits(end_logit, ended.float())
+    return F.cross_entropy(reward_logits, classes) + end

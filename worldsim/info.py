@@ -1,0 +1,94 @@
+"""A world's facts: its game, actions, keys, licence and quality.
+
+Without a world, the shipped worlds are listed. Reads the folder's JSON files and model card; loads no weights.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import gymnasium as gym
+
+from worldsim.action import ActionSpec
+from worldsim.worlds import MANIFEST, list_worlds, world_path
+
+INDEX = "model_index.json"
+CARD = "README.md"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("world", nargs="?", help="a shipped world's name or a world folder; left out: list the worlds")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.world is not None:
+        facts = world_facts(args.world)
+        width = max(map(len, facts))
+        print("\n".join(f"{fact:{width}}  {value}" for fact, value in facts.items()))
+        return 0
+    for name in list_worlds():
+        facts = world_facts(name)
+        print("   ".join((name, facts["environment"], facts["frames"], facts["size"])))
+    return 0
+
+
+def world_facts(name: str | Path) -> dict[str, str]:
+    """Fact -> text for a shipped world or a world folder, in the order to print them.
+
+    Raises ValueError or FileNotFoundError in one line for an unknown or a damaged world.
+    """
+    folder = world_path(name)
+    index, files = _read(folder / INDEX), _read(folder / MANIFEST)
+    try:
+        facts = _world(index["world"], _environment(name, folder)) | _actions(ActionSpec.from_json(index["actions"]))
+        megabytes = sum(entry["bytes"] for entry in files["files"].values()) / 1e6
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"world folder '{folder}' is damaged: {INDEX} or {MANIFEST} lacks {error}") from None
+    facts |= {"size": f"{megabytes:.1f} MB in {len(files['files'])} files", "folder": str(folder)}
+    return facts | _card(folder / CARD)
+
+
+def _read(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise ValueError(f"'{path}' is damaged: it is no JSON; restore the world's folder from where it came") from None
+
+
+def _environment(name: str | Path, folder: Path) -> str:
+    specs = [spec for spec in gym.registry.values() if spec.namespace == "worldsim"]
+    ids = [spec.id for spec in specs if spec.kwargs.get("world") == str(name)]
+    return ", ".join(ids) or f"worldsim_envs.env.WorldEnv(world='{folder}')"
+
+
+def _world(world: dict, environment: str) -> dict[str, str]:
+    choices = ", ".join(map(str, world["step_choices"]))
+    return {
+        "world": world["name"],
+        "environment": environment,
+        "source game": world["env_id"],
+        "frames": f"{world['width']}x{world['height']} at {world['fps']} FPS",
+        "denoising steps": f"{choices}; {world['default_steps']} unless asked",
+        "memory": f"{world['window_frames']} frames",
+        "episode": f"at most {world['max_episode_steps']} frames",
+    }
+
+
+def _actions(spec: ActionSpec) -> dict[str, str]:
+    native = f"{len(spec.names)}: {', '.join(spec.names)}" if spec.names else str(spec.space())
+    keys = [f"{channel} = {' or '.join(names)}" for channel, names in spec.keys.items()]
+    return {"actions": native, "keys": ", ".join(keys)}
+
+
+def _card(path: Path) -> dict[str, str]:
+    """Licence and metrics from the model card's header; nothing where there is no card."""
+    if not path.is_file():
+        return {}
+    from huggingface_hub import ModelCard
+
+    data = ModelCard.load(path).data
+    metrics = [
+        f"{result.metric_name or result.metric_type} {result.metric_value}" for result in data.eval_results or ()
+    ]
+    facts = {"licence": data.license, "data": data.datasets, "measured": ", ".join(metrics)}
+    return {fact: value if isinstance(value, str) else ", ".join(value) for fact, value in facts.items() if value}

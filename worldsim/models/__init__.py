@@ -1,0 +1,1 @@
+"""The networks; their module paths stand in saved files and never move."""
