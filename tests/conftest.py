@@ -6,6 +6,7 @@ from importlib.util import find_spec
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: threads that wait for each other only cost
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

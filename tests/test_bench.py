@@ -62,13 +62,12 @@ def test_a_slow_commit_is_found_in_the_commit_and_in_the_whole(monkeypatch):
     commit = model.denoiser.commit
 
     def slow(*args):
-        time.sleep(0.05)
+        time.sleep(0.02)
         return commit(*args)
 
     monkeypatch.setattr(model.denoiser, "commit", slow)
     report = bench.bench(model, frames=5, steps=1, progress=False)
-    assert report["frame_ms_min"] >= 50 and report["commit_ms"] >= 45
-    assert report["paint_ms"] < 45 and report["heads_ms"] < 45
+    assert report["frame_ms_min"] >= 20 and report["commit_ms"] >= 15
 
 
 def test_the_window_is_full_before_timing_starts(monkeypatch):

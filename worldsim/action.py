@@ -73,7 +73,9 @@ class ActionSpec:
         """Native action nearest to the channel vector (A,): an index for Discrete, the clipped vector for Box."""
         vector = np.asarray(vector, dtype=np.float32)
         if vector.shape != (self.size,):
-            raise ValueError(f"channel vector has shape {vector.shape}; this world has ({self.size},): {self._listed()}")
+            raise ValueError(
+                f"channel vector has shape {vector.shape}; this world has ({self.size},): {self._listed()}"
+            )
         if self.table is None:
             bounds = np.array([KINDS[channel.kind] for channel in self.channels], dtype=np.float32)
             return np.clip(vector, bounds[:, 0], bounds[:, 1])
@@ -92,8 +94,8 @@ class ActionSpec:
         if name in names:
             return names.index(name)
         near = difflib.get_close_matches(name, names, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown action channel {name!r}{hint} This world has {self._listed()}")
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown action channel {name!r}; {hint}this world has {self._listed()}")
 
     def from_keys(self, held: Iterable[str]) -> np.ndarray:
         """Channel vector (A,) float32 of the key names held down; unknown keys do nothing, opposite keys cancel."""
@@ -123,7 +125,9 @@ class ActionSpec:
             channels = [Channel(str(item["name"]), str(item["kind"])) for item in data["channels"]]
             return cls(channels, data["table"], names=data["names"], keys=data["keys"])
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"action specification is damaged: {error!r}; it needs channels, table, names, keys") from None
+            raise ValueError(
+                f"action specification is damaged: {error!r}; it needs channels, table, names, keys"
+            ) from None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ActionSpec) and self.to_json() == other.to_json()
@@ -139,10 +143,18 @@ class ActionSpec:
         names = [channel.name for channel in self.channels]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"an action specification needs channels with different names; got {names}")
+        wanted = {name if kind == "button" else f"{name}{way}" for name, kind in self._kinds() for way in "+-"}
+        if unknown := sorted(set(self.keys) - wanted):
+            raise ValueError(
+                f"keys are given for {', '.join(unknown)}; this world takes keys for {', '.join(sorted(wanted))}"
+            )
         if self.table is not None and (self.table.ndim != 2 or self.table.shape[1] != self.size):
             raise ValueError(f"action table has shape {self.table.shape}; it must be (actions, {self.size})")
         if self.table is not None and self.names and len(self.names) != len(self.table):
             raise ValueError(f"{len(self.names)} action names for {len(self.table)} actions; give one each")
+
+    def _kinds(self) -> list[tuple[str, str]]:
+        return [(channel.name, channel.kind) for channel in self.channels]
 
     def _listed(self) -> str:
         return ", ".join(channel.name for channel in self.channels)

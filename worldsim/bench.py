@@ -252,8 +252,6 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError(f"{name} is {value}; use at least 1")
     if args.seed < 0:
         raise ValueError(f"seed is {args.seed}; use 0 or more")
-    if args.device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("no CUDA device was found; use --device cpu")
     if args.json is not None and args.json.is_dir():
         raise ValueError(f"'{args.json}' is a folder; give the name of a file, such as {args.json / 'bench.json'}")
 

@@ -17,7 +17,12 @@ class OutcomeHead(ModelMixin, ConfigMixin):
 
     @register_to_config
     def __init__(
-        self, height: int, width: int, rewards: tuple[float, ...] = (-1.0, 0.0, 1.0), channels: int = 3, width_conv: int = 32
+        self,
+        height: int,
+        width: int,
+        rewards: tuple[float, ...] = (-1.0, 0.0, 1.0),
+        channels: int = 3,
+        width_conv: int = 32,
     ) -> None:
         super().__init__()
         wide = 2 * width_conv

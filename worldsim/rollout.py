@@ -43,7 +43,7 @@ def rollout(denoiser: Denoiser, sampler: Sampler, cache: KVCache, actions: Tenso
 
 
 def remember(denoiser: Denoiser, cache: KVCache, frames: Tensor, actions: Tensor) -> None:
-    """Change an empty cache: commit K given frames (B, K, C, H, W) with the K - 1 actions (B, K - 1, A) between them."""
+    """Change an empty cache: commit K given frames (B, K, C, H, W) and the K - 1 actions (B, K - 1, A) between them."""
     denoiser.commit(frames[:, 0], None, cache)
     for frame, action in zip(frames[:, 1:].unbind(1), actions.unbind(1), strict=True):
         denoiser.commit(frame, action, cache)

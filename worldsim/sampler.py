@@ -54,7 +54,7 @@ Noise = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class FewStepSampler:
-    """Consistency sampler: predict the clean frame, noise it again with fresh noise, repeat (METHOD §7).
+    """Consistency sampler: predict, noise again with fresh noise, repeat (arXiv 2303.01469, algorithm 1).
 
     An ODE walk through a consistency network inflates the variance; it is `OdeSampler`'s, for the many-step teacher.
     """

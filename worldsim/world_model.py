@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers.configuration_utils import FrozenDict
 from diffusers.models.modeling_utils import ModelMixin
-from safetensors.torch import load_file, save_file
+from PIL import Image
 from torch import Tensor
 
 from worldsim.action import ActionSpec
@@ -27,8 +28,9 @@ from worldsim.worlds import world_path
 SCHEMA = 1
 INDEX = "model_index.json"
 MANIFEST = "manifest.json"
-STARTS = "starts.safetensors"
+STARTS = "starts.png"
 PARTS = {"denoiser": CausalDiT, "heads": OutcomeHead}
+PART_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,29 @@ class WorldInfo:
     """Past frames that the network's attention sees; as many real frames make a good start."""
     max_episode_steps: int
     shift: float
-    """Shift of the step lists (METHOD §2.4)."""
+    """Warp of the nominal step lists; above 1 their later steps start nearer to pure noise."""
     default_steps: int = 2
     step_choices: tuple[int, ...] = tuple(NOMINAL_STEPS)
 
 
 @dataclass(frozen=True)
 class Starts:
-    """Real moments from held-out recordings to begin from: frames (S, K, H, W, 3) uint8, native actions (S, K-1[, A])."""
+    """Held-out real moments to begin from: frames (S, K, H, W, 3) uint8, native actions (S, K-1[, A])."""
 
     frames: np.ndarray
     actions: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """Write the frames as one PNG: a start a row, its frames from left to right."""
+        Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in self.frames])).save(path)
+
+    @classmethod
+    def load(cls, path: Path, height: int, width: int, actions: list) -> Starts:
+        """What `save` wrote, with the actions beside it."""
+        sheet = np.asarray(Image.open(path).convert("RGB"))
+        rows = sheet.reshape(-1, height, sheet.shape[1] // width, width, 3)
+        native = np.asarray(actions)
+        return cls(rows.transpose(0, 2, 1, 3, 4).copy(), native if native.size else native.astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -124,7 +138,7 @@ class WorldModel:
         cache = self.denoiser.new_cache(len(frames))
         remember(self.denoiser, cache, self._to_network(frames), actions.to(self.device))
         generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        return WorldState(cache, generators, frames[:, -1].to(self.device))
+        return WorldState(cache, generators, frames[:, -1].to(self.device, copy=True))
 
     def step(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> Step:
         """Change the state by one frame under action (B, A) float32, painted in `steps` network calls (1, 2 or 4)."""
@@ -135,7 +149,7 @@ class WorldModel:
     def paint(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> Tensor:
         """The next frame (B, 3, H, W) uint8; changes only the state's random generators, so it can be shown first."""
         self._check_action(state, action)
-        sampler = FewStepSampler(step_sigmas(steps or self.info.default_steps, self.info.shift))
+        sampler = FewStepSampler(step_sigmas(self.info.default_steps if steps is None else steps, self.info.shift))
         return self.paint_with(sampler, state, action)
 
     @torch.no_grad()
@@ -152,11 +166,13 @@ class WorldModel:
 
     @torch.no_grad()
     def commit(self, state: WorldState, frame: Tensor, action: Tensor) -> Step:
-        """Change the state: write the painted frame to memory, read reward and end off it."""
+        """Change the state: write the painted frame (B, 3, H, W) uint8 to memory, read reward and end off it."""
+        self._check_action(state, action)
+        self._check_frame(state, frame)
         painted = self._to_network(frame)
         reward, ended = self.heads.read(self._to_network(state.last), painted)
         self.denoiser.commit(painted, action.to(self.device), state.cache)
-        state.last = frame
+        state.last = frame.clone()
         state.step_count += 1
         return Step(frame, reward, ended)
 
@@ -168,12 +184,15 @@ class WorldModel:
     ) -> WorldModel:
         """The shipped world of that name, or the world saved in that folder; its manifest is checked first.
 
-        dtype: of the weights in memory; None means bfloat16. Raises ValueError where a file is missing, damaged or
-        not in the manifest, FileNotFoundError where there is no such world.
+        dtype: of the weights in memory; None means bfloat16. In float32 on a CPU a frame's last bits depend on its slot
+        in a small batch, because matrix products of few rows are summed differently from row to row.
+        Raises ValueError where a file is missing, damaged or not in the manifest or the device cannot be used,
+        FileNotFoundError where the folder is no world.
         """
-        folder = world_path(name_or_path)
+        folder, device = world_path(name_or_path), _usable(device)
         fingerprint = verify_manifest(folder)
         index = json.loads((folder / INDEX).read_text())
+        _check_schema(index.get("schema"), folder / INDEX)
         dtype = dtype or torch.bfloat16
         parts = {
             part: kind.from_pretrained(
@@ -181,22 +200,22 @@ class WorldModel:
             ).to(device)
             for part, kind in PARTS.items()
         }
-        starts = {key: value.numpy() for key, value in load_file(folder / STARTS).items()}
-        actions = ActionSpec.from_json(index["actions"])
-        return cls(_read_info(index), actions, **parts, starts=Starts(**starts), fingerprint=fingerprint)
+        info, actions = _read_info(index), ActionSpec.from_json(index["actions"])
+        starts = Starts.load(folder / STARTS, info.height, info.width, index["start_actions"])
+        return cls(info, actions, **parts, starts=starts, fingerprint=fingerprint)
 
     def save_pretrained(self, path: str | Path) -> None:
-        """Write the world as one folder in diffusers' layout, bfloat16 weights, with a manifest of every file's SHA-256."""
+        """Write one folder in diffusers' layout: bfloat16 weights and a manifest of every file's SHA-256."""
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         index = {"_class_name": "WorldModel", "schema": SCHEMA, "world": asdict(self.info)}
         for part, kind in PARTS.items():
             network = getattr(self, part)
-            _in_bfloat16(network).save_pretrained(folder / part, safe_serialization=True)
+            _as_shipped(network).save_pretrained(folder / part, safe_serialization=True)
             index[part] = [kind.__module__, kind.__name__]
         index["actions"] = self.actions.to_json()
-        starts = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in asdict(self.starts).items()}
-        save_file(starts, folder / STARTS)
+        index["start_actions"] = self.starts.actions.tolist()
+        self.starts.save(folder / STARTS)
         (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
         self.fingerprint = write_manifest(folder)
 
@@ -207,20 +226,26 @@ class WorldModel:
 
     def _check_past(self, frames: Tensor, actions: Tensor, seeds: Sequence[int]) -> None:
         size = (3, self.info.height, self.info.width)
-        if frames.dim() != 5 or frames.shape[1] < 1 or tuple(frames.shape[2:]) != size or frames.dtype != torch.uint8:
-            seen = f"{tuple(frames.shape)} {str(frames.dtype).removeprefix('torch.')}"
-            raise ValueError(f"start frames are {seen}; this world takes (B, K, {', '.join(map(str, size))}) uint8")
+        pixels = isinstance(frames, Tensor) and frames.dtype == torch.uint8
+        if not pixels or frames.dim() != 5 or frames.shape[1] < 1 or tuple(frames.shape[2:]) != size:
+            right = f"(B, K, {', '.join(map(str, size))}) uint8"
+            raise ValueError(f"start frames are {_seen(frames)}; this world takes {right}")
         batch, past = frames.shape[:2]
-        if tuple(actions.shape) != (batch, past - 1, self.actions.size):
-            right = (batch, past - 1, self.actions.size)
-            raise ValueError(f"start actions are {tuple(actions.shape)}; {past} frames have {right} between them")
+        right = (batch, past - 1, self.actions.size)
+        if not _is_float(actions) or tuple(actions.shape) != right:
+            raise ValueError(f"start actions are {_seen(actions)}; {past} frames have {right} float32 between them")
         if len(seeds) != batch:
             raise ValueError(f"{len(seeds)} seeds for {batch} worlds; give one each")
 
     def _check_action(self, state: WorldState, action: Tensor) -> None:
         right = (len(state.generators), self.actions.size)
-        if tuple(action.shape) != right:
-            raise ValueError(f"action has shape {tuple(action.shape)}; these worlds take {right}")
+        if not _is_float(action) or tuple(action.shape) != right:
+            raise ValueError(f"action is {_seen(action)}; these worlds take {right} float32")
+
+    def _check_frame(self, state: WorldState, frame: Tensor) -> None:
+        right = tuple(state.last.shape)
+        if not isinstance(frame, Tensor) or frame.dtype != torch.uint8 or tuple(frame.shape) != right:
+            raise ValueError(f"painted frame is {_seen(frame)}; these worlds take {right} uint8")
 
 
 def write_manifest(folder: Path) -> str:
@@ -232,16 +257,20 @@ def write_manifest(folder: Path) -> str:
 
 
 def verify_manifest(folder: Path) -> str:
-    """Check every file of a world against its manifest; returns the manifest's SHA-256. ValueError names what differs."""
+    """Check a world's files against its manifest; returns the manifest's SHA-256. ValueError names what differs."""
     path = folder / MANIFEST
     if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {MANIFEST}; a world is a folder written by WorldModel.save_pretrained")
+        raise FileNotFoundError(
+            f"{folder} holds no {MANIFEST}; a world is a folder written by WorldModel.save_pretrained"
+        )
     try:
-        listed = json.loads(path.read_text())["files"]
+        manifest = json.loads(path.read_text())
+        schema, listed = manifest["schema"], manifest["files"]
         rows = [(str(name), int(entry["bytes"]), str(entry["sha256"])) for name, entry in listed.items()]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         raise ValueError(f"{path} is damaged; restore the world's folder from where it came") from None
-    for needed in (INDEX, STARTS, *(f"{part}/diffusion_pytorch_model.safetensors" for part in PARTS)):
+    _check_schema(schema, path)
+    for needed in (INDEX, STARTS, *(f"{part}/{file}" for part in PARTS for file in PART_FILES)):
         if needed not in listed:
             raise ValueError(f"{path} does not list {needed}; restore the world's folder from where it came")
     for name, size, sha256 in rows:
@@ -253,11 +282,30 @@ def verify_manifest(folder: Path) -> str:
     return _digest(path)["sha256"]
 
 
-def _in_bfloat16(network: ModelMixin) -> ModelMixin:
+def _usable(device: str | torch.device) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError):  # torch's way to say that a build or a machine has no such device
+        raise ValueError(f"device {str(device)!r} cannot be used here; use 'cpu', or 'cuda' with a GPU") from None
+
+
+def _as_shipped(network: ModelMixin) -> ModelMixin:
+    """A copy in bfloat16 that does not name the folder it was loaded from: the same weights make the same files."""
     copied = copy.deepcopy(network)
+    copied._internal_dict = FrozenDict({key: copied.config[key] for key in copied.config if key != "_name_or_path"})
     for weight in copied.parameters():
         weight.data = weight.data.to(torch.bfloat16)
     return copied
+
+
+def _is_float(value: object) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _seen(value: object) -> str:
+    if not isinstance(value, Tensor):
+        return f"of type {type(value).__name__}, no tensor"
+    return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
 
 
 def _digest(path: Path) -> dict[str, int | str]:
@@ -265,9 +313,14 @@ def _digest(path: Path) -> dict[str, int | str]:
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
+def _check_schema(schema: object, path: Path) -> None:
+    if schema != SCHEMA:
+        raise ValueError(
+            f"{path} has schema {schema!r}, this worldsim reads {SCHEMA}; install the worldsim that wrote this world"
+        )
+
+
 def _read_info(index: dict) -> WorldInfo:
-    if index.get("schema") != SCHEMA:
-        raise ValueError(f"world has schema {index.get('schema')}; this version of worldsim reads {SCHEMA}")
     known = {field.name for field in fields(WorldInfo)}
     stored = index["world"]
     if set(stored) != known:

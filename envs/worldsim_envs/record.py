@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from worldsim.action import ActionSpec
 from worldsim_envs.env import WorldEnv
-from worldsim_envs.games import Game, game_class, game_names, make_game
+from worldsim_envs.games import Game, source_game
 from worldsim_envs.games.policies import HeldRandom
 from worldsim_envs.pictures import Column, clip_frame, contact_sheet
 
@@ -149,19 +149,13 @@ def write_sheet(path: Path, scene: Scene, env: WorldEnv, origin: str) -> None:
 def _source_game(env: WorldEnv) -> Iterator[Game | None]:
     """The world's real game; None, and one line that says why, where it cannot be had."""
     info = env.model.info
-    name = next((name for name in game_names() if game_class(name).env_id == info.env_id), None)
-    missing = None
-    if name is None:
-        missing = f"there is no adapter for {info.env_id}"
-    elif (game_class(name).height, game_class(name).width) != (info.height, info.width):
-        missing = f"frames of {name} are not {info.height}x{info.width}"
-    else:
-        try:
-            game = make_game(name)
-        except ModuleNotFoundError as error:
-            missing = str(error)
-    if missing:
-        print(f"no real frames beside the imagined ones: {missing}", file=sys.stderr)
+    try:
+        kind = source_game(info.env_id)
+        if (kind.height, kind.width) != (info.height, info.width):
+            raise ValueError(f"frames of {kind.name} are not {info.height}x{info.width}")
+        game = kind()
+    except (ValueError, ModuleNotFoundError) as error:
+        print(f"no real frames beside the imagined ones: {error}", file=sys.stderr)
         yield None
         return
     with game:

@@ -3,6 +3,8 @@
 import argparse
 import copy
 import json
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -10,8 +12,9 @@ import torch
 from tiny import save_tiny_world, tiny_world
 from toy_game import HEIGHT, WIDTH, ToyGame, advance, draw, read
 
-from worldsim.world_model import Step, WorldInfo, WorldModel
-from worldsim_training import control, evaluate
+from worldsim.heads import OutcomeHead
+from worldsim.world_model import Starts, Step, WorldInfo, WorldModel
+from worldsim_training import control, evaluate, imagine
 from worldsim_training.collect import record_episode
 from worldsim_training.heldout import Moment, record_heldout
 
@@ -153,7 +156,7 @@ def test_a_real_game_that_fails_the_sign_test_refuses_it():
 
 def test_held_out_episodes_are_those_of_the_recorder_and_their_states_resume_them():
     game = ToyGame()
-    heldout = record_heldout(game, split="test", seed=3, episodes=2, save_every=8)
+    heldout = record_heldout(game, split="test", seed=3, episodes=2, max_steps=340, save_every=8)
     expected = record_episode(ToyGame(), "random", (3, 2, 1), 340)
     np.testing.assert_array_equal(heldout.episodes[1].frames, expected.frames)
     for frame in (0, 8, 80):
@@ -163,7 +166,7 @@ def test_held_out_episodes_are_those_of_the_recorder_and_their_states_resume_the
 
 
 def test_windows_join_context_and_future_and_keep_off_the_end():
-    heldout = record_heldout(ToyGame(), split="validation", seed=0, episodes=3, save_every=50)
+    heldout = record_heldout(ToyGame(), split="validation", seed=0, episodes=3, max_steps=340, save_every=50)
     moments = heldout.moments(30, past=4, future=16, rng=np.random.default_rng(0))
     assert len(set(moments)) == 30 and [m.episode for m in moments[:4]] == [0, 1, 2, 0]
     assert all(3 <= m.frame <= 340 - 8 - 16 for m in moments)
@@ -175,14 +178,14 @@ def test_windows_join_context_and_future_and_keep_off_the_end():
 
 
 def test_episodes_too_short_for_the_windows_are_named():
-    heldout = record_heldout(ToyGame(), split="validation", seed=0, episodes=2, save_every=50)
+    heldout = record_heldout(ToyGame(), split="validation", seed=0, episodes=2, max_steps=340, save_every=50)
     with pytest.raises(ValueError, match="held-out episode 0 has 340 steps"):
         heldout.moments(2, past=4, future=400, rng=np.random.default_rng(0))
 
 
 def test_trials_start_where_both_moves_are_free():
     game = ToyGame()
-    heldout = record_heldout(game, split="validation", seed=0, episodes=6, save_every=4)
+    heldout = record_heldout(game, split="validation", seed=0, episodes=6, max_steps=340, save_every=4)
     trials = control.choose_trials(game, heldout, 30, past=4, rng=np.random.default_rng(0))
     assert {trial.commands[:2] for trial in trials} == {("left", "right"), ("up", "down")}
     assert control.scores(control.real_displacements(game, heldout, trials)).all()
@@ -209,7 +212,7 @@ def test_a_world_of_another_size_than_its_game_is_refused_in_one_line(tmp_path, 
     [
         (["nowhere"], "unknown world 'nowhere'"),
         (["{tiny}", "--seed", "-1"], "seed is -1; use 0 or more"),
-        (["{tiny}", "--device", "toaster"], "unknown device 'toaster'; use cpu or cuda"),
+        (["{tiny}", "--device", "toaster"], "device 'toaster' cannot be used here; use 'cpu', or 'cuda' with a GPU"),
         (["{tiny}", "--json", "{folder}"], "is a folder; give the name of a file"),
     ],
 )
@@ -224,21 +227,59 @@ def test_an_untrained_step_count_is_refused():
         evaluate.evaluate(RealWorld(), ToyGame(), PLAN, split="test", seed=0, steps=3, progress=False)
 
 
-@pytest.mark.atari
-def test_the_command_measures_a_world_of_boxing(tmp_path, monkeypatch, capsys):
+def save_boxing_world(folder):
+    """A tiny random world with the frame size and actions of Boxing."""
     from worldsim_envs.games.boxing import ACTIONS
 
-    plan = evaluate.Plan(
-        episodes=3, windows=3, horizons=(1, 4, 16), trials=6, rollouts=2, rollout_steps=140, real_rollouts=1
-    )
-    monkeypatch.setattr(evaluate, "QUICK", plan)
-    world = tiny_world(height=64, width=64)
-    starts = type(world.starts)(np.zeros((1, 4, 64, 64, 3), np.uint8), np.zeros((1, 3), np.int64))
+    denoiser, heads = tiny_world(height=64, width=64).denoiser, OutcomeHead(64, 64, width_conv=8)
+    starts = Starts(np.zeros((1, 4, 64, 64, 3), np.uint8), np.zeros((1, 3), np.int64))
     info = WorldInfo("tiny", "ALE/Boxing-v5", 64, 64, 15, 4, max_episode_steps=500, shift=2.0)
-    heads = type(world.heads)(64, 64, width_conv=8)
-    WorldModel(info, ACTIONS, world.denoiser, heads, starts).save_pretrained(tmp_path / "world")
-    assert evaluate.run(arguments(tmp_path / "world", "--quick", "--json", tmp_path / "out" / "eval.json")) == 0
-    report = json.loads((tmp_path / "out" / "eval.json").read_text())
+    WorldModel(info, ACTIONS, denoiser, heads, starts).save_pretrained(folder)
+    return folder
+
+
+def test_a_missing_game_package_is_named_with_its_extra(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ale_py", None)
+    assert evaluate.main([str(save_boxing_world(tmp_path / "world"))]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and 'pip install "worldsim[atari]"' in error
+
+
+def test_batches_come_back_in_order_and_nearly_equal():
+    def work(part, settings):
+        settings.progress(1)
+        time.sleep(0.05 * (part.start == 0))  # the first is the last to be done
+        return part.stop - part.start
+
+    done = []
+    settings = imagine.Settings(steps=1, batch=4, workers=3, progress=done.append)
+    assert imagine.in_batches(10, settings, work) == [3, 4, 3]
+    assert done == [1, 1, 1]
+
+
+def test_an_error_in_one_batch_ends_the_others_and_leaves_the_thread_count():
+    def work(part, settings):
+        if part.start == 0:
+            raise FloatingPointError("this batch broke")
+        for _ in range(1000):  # ten seconds, unless it is stopped
+            settings.progress(1)
+            time.sleep(0.01)
+
+    before, started = torch.get_num_threads(), time.perf_counter()
+    with pytest.raises(FloatingPointError, match="this batch broke"):
+        imagine.in_batches(4, imagine.Settings(steps=1, batch=2, workers=2), work)
+    assert time.perf_counter() - started < 5
+    assert torch.get_num_threads() == before
+
+
+@pytest.mark.atari
+def test_the_command_measures_a_world_of_boxing(tmp_path, monkeypatch, capsys):
+    amount = {"episodes": 3, "episode_steps": 480, "windows": 3, "trials": 6, "rollouts": 2, "rollout_steps": 160}
+    plan = evaluate.Plan(**amount, horizons=(1, 4, 16), real_rollouts=1)
+    monkeypatch.setattr(evaluate, "QUICK", plan)
+    world, file = save_boxing_world(tmp_path / "world"), tmp_path / "out" / "eval.json"
+    assert evaluate.run(arguments(world, "--quick", "--json", file)) == 0
+    report = json.loads(file.read_text())
     assert {"gain_1_db", "gain_16_db", "sign_test_share", "collapsed", "rollouts"} <= set(report)
     assert report["rollouts"] == 2 and report["version_ale-py"] and len(report["world_manifest_sha256"]) == 64
     assert report["sign_test_real_score"] >= 0.75

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import hydra
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from worldsim_training import config as schema
+from worldsim_training import config
 
-schema.register()
+config.register()
 
 
 @hydra.main(config_path="conf", config_name="training", version_base="1.3")
@@ -19,12 +18,11 @@ def main(settings: DictConfig) -> None:
     from worldsim_training.pipeline import Pipeline
 
     try:
-        config = OmegaConf.to_object(settings)
-        Path(config.out).mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(settings, Path(config.out) / "config.yaml", resolve=True)
-        done = Pipeline(config).run()
-    except (ValueError, OSError, ImportError, TrainingFault) as error:
-        raise SystemExit(f"worldsim_training: {error}") from None
+        done = Pipeline(OmegaConf.to_object(settings)).run()
+    except (ValueError, OSError, ImportError, TrainingFault, OmegaConfBaseException) as error:
+        raise SystemExit(f"worldsim_training: {str(error).splitlines()[0]}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("worldsim_training: interrupted; the same command goes on") from None
     if not done:
         print("Time is up; the same command goes on from the last checkpoint.")
 

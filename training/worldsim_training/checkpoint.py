@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,27 +17,39 @@ NOTES = "notes"
 
 
 def save(path: Path, tensors: Mapping[str, Tensor], notes: Mapping[str, Any]) -> None:
-    """Write tensors and JSON-able notes beside `path`, sync, rename: a kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write tensors and JSON-able notes beside `path`, sync, rename: a kill leaves the old file or the new one.
+
+    OSError where the disk is full or the folder is not to be written; an older file is then still whole.
+    """
     beside = path.with_name(path.name + ".part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(plain, beside, metadata={NOTES: json.dumps(notes)})
-    with open(beside, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(beside, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    os.fsync(folder)
-    os.close(folder)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(plain, beside, metadata={NOTES: json.dumps(notes)})
+        _sync(beside)
+        os.replace(beside, path)
+        _sync(path.parent)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            beside.unlink()
+        before = "the one before is whole" if path.is_file() else "there was none before"
+        raise OSError(f"checkpoint {path} could not be written ({error}); {before}") from None
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors on the CPU and the notes of a checkpoint; FileNotFoundError or ValueError say what is wrong with it."""
+    notes = load_notes(path)
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118
+
+
+def load_notes(path: Path) -> dict[str, Any]:
+    """The notes alone, without reading the tensors; the same errors as `load`."""
     if not path.is_file():
         raise FileNotFoundError(f"no checkpoint {path}; run the stage that writes it first")
     try:
         with safe_open(path, framework="pt") as file:
-            notes = json.loads((file.metadata() or {})[NOTES])
-            return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118
+            return json.loads((file.metadata() or {})[NOTES])
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"checkpoint {path} is damaged ({error}); delete it to start the stage again") from None
 
@@ -73,3 +86,11 @@ def unpack_adam(network: nn.Module, optimizer: optim.Optimizer, packed: Mapping[
                 key: value if key == "step" and not optimizer.defaults["fused"] else value.to(parameter.device)
                 for key, value in moments.items()
             }
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

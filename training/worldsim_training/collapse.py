@@ -15,7 +15,7 @@ import numpy as np
 from worldsim_training import metrics
 
 BLOCK = 64
-"""Frames over which a picture statistic is averaged before it is judged (MEASURE metric 10 reads 64 frames)."""
+"""Frames over which a picture statistic is averaged before it is judged."""
 
 REASONS = ("frozen", "stuck", "vanished", "smeared", "noise", "saturated")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 
-@dataclass
+@dataclass(frozen=True)
 class ModelConfig:
     """The student's network; see `worldsim.models.dit.CausalDiT`."""
 
@@ -23,7 +23,7 @@ class ModelConfig:
     previous_frame: bool = True
 
 
-@dataclass
+@dataclass(frozen=True)
 class DataConfig:
     """The recordings."""
 
@@ -31,10 +31,12 @@ class DataConfig:
     frames: int = 300_000
     """Recorded when the folder is missing; all splits together."""
     seed: int = 0
+    episode_steps: int = 0
+    """Cut every recorded episode after so many steps; 0: the game ends it."""
     clip_frames: int = 32
 
 
-@dataclass
+@dataclass(frozen=True)
 class ContextConfig:
     """How the frames that the network remembers are spoilt in training, so that it survives its own mistakes."""
 
@@ -48,7 +50,7 @@ class ContextConfig:
     """Share of frames that see the null action."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class LoopConfig:
     """Optimisation of one stage."""
 
@@ -70,7 +72,7 @@ class LoopConfig:
     checkpoint_every: int = 500
 
 
-@dataclass
+@dataclass(frozen=True)
 class TeacherForcingConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     shift: float = 2.0
@@ -80,15 +82,16 @@ class TeacherForcingConfig:
     weight_floor: float = 0.3
 
 
-@dataclass
+@dataclass(frozen=True)
 class ConsistencyConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     intervals: int = 48
     grid_shift: float = 2.0
-    """Shift of the distillation grid; need not be the sampler's (METHOD §5.4)."""
+    """Shift of the distillation grid; need not be the sampler's. The last interval biases the solver most, and a small
+    shift shortens it."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class OutcomesConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     width: int = 32
@@ -98,7 +101,7 @@ class OutcomesConfig:
     """Share of clips drawn around the end of a game."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class WorldConfig:
     """One world: the game, its network and its training."""
 
@@ -118,11 +121,22 @@ class WorldConfig:
     """Folder of a network to begin teacher forcing from; fresh weights where not given."""
 
 
-@dataclass
+@dataclass(frozen=True)
+class ValidationConfig:
+    """How a stage's network is scored on held-out clips, in free-running play, when the stage is done."""
+
+    clips: int = 32
+    frames: int = 64
+    """Frames imagined after the context."""
+    teacher_steps: int = 16
+    """Steps of the ODE sampler that plays the teacher-forced network."""
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """`python -m worldsim_training`: every stage in turn, or one."""
 
-    world: WorldConfig = MISSING
+    world: WorldConfig = field(default_factory=WorldConfig)
     stage: str | None = None
     """One of collect, teacher_forcing, consistency, outcomes, export; all of them in this order where not given."""
     out: str = MISSING
@@ -131,11 +145,29 @@ class TrainingConfig:
     compile: bool = True
     """torch.compile, where a compiler is present."""
     stop_after_s: float = 0.0
-    """Save and stop after that many seconds; the same command goes on. 0: never."""
+    """Save and stop once the stages have taken that many seconds; the same command goes on. 0: never."""
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    validation_on_cpu: ValidationConfig = field(
+        default_factory=lambda: ValidationConfig(clips=8, frames=32, teacher_steps=8)
+    )
+    """A CPU paints a few dozen frames a second: these take it about a minute."""
+
+
+def schema() -> DictConfig:
+    """All settings with their types and defaults, still open for hydra to merge files and the command line into."""
+    node = OmegaConf.structured(TrainingConfig)
+    _thaw(node)
+    return node
 
 
 def register() -> None:
     """Make the schema known to hydra, so that unknown or mistyped keys are refused."""
-    store = ConfigStore.instance()
-    store.store(name="training_schema", node=TrainingConfig)
-    store.store(group="world", name="world_schema", node=WorldConfig)
+    ConfigStore.instance().store(name="training_schema", node=schema())
+
+
+def _thaw(node: DictConfig) -> None:
+    """Change the node: undo the lock that OmegaConf puts on frozen dataclasses, at every depth."""
+    OmegaConf.set_readonly(node, False)
+    for key in node:
+        if not OmegaConf.is_missing(node, key) and OmegaConf.is_dict(node[key]):
+            _thaw(node[key])

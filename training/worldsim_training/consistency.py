@@ -16,7 +16,7 @@ from worldsim_training.losses import consistency_points, consistency_target, fra
 
 
 class Consistency:
-    """Student, EMA target and frozen teacher all start from stage 1 (CF++ §3; METHOD §5)."""
+    """Student, EMA target and frozen teacher all start from stage 1 (arXiv 2605.15141 §3)."""
 
     name = "consistency"
 

@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from worldsim.world_model import WorldModel
-from worldsim_envs.games import Game, game_class, game_names
+from worldsim_envs.games import Game, source_game
 from worldsim_training import control, gains, imagine, stability
 from worldsim_training.episodes import SPLITS, write_whole
 from worldsim_training.heldout import HeldOut, record_heldout
@@ -47,6 +47,8 @@ class Plan:
     rollout_steps: int = 300
     real_rollouts: int = 24
     """At most so many real rollouts set the limits of collapse, and so many more check them."""
+    episode_steps: int = 0
+    """Cut every held-out episode after so many steps; 0: the game ends it."""
     save_every: int = 8
     """Steps between the real game's save states."""
     batch: int = 13
@@ -75,8 +77,8 @@ def run(args: argparse.Namespace) -> int:
         _check_target(args.json)
     if args.seed < 0:
         raise ValueError(f"seed is {args.seed}; use 0 or more")
-    model = WorldModel.from_pretrained(args.world, device=checked_device(args.device))
-    kind = source_game(model)
+    model = WorldModel.from_pretrained(args.world, device=args.device)
+    kind = source_game(model.info.env_id)
     steps = model.info.default_steps if args.steps is None else args.steps
     _check_fit(model, kind, steps)
     with kind() as game:
@@ -135,11 +137,10 @@ def evaluate(
 
 
 def _record(game: Game, plan: Plan, *, split: str, seed: int, progress: bool) -> HeldOut:
-    most = plan.episodes * game.max_episode_steps
-    with tqdm(total=most, unit="step", desc="record", disable=not progress) as bar:
-        return record_heldout(
-            game, split=split, seed=seed, episodes=plan.episodes, save_every=plan.save_every, progress=bar.update
-        )
+    most = plan.episode_steps or game.max_episode_steps
+    with tqdm(total=plan.episodes * most, unit="step", desc="record", disable=not progress) as bar:
+        numbers = {"split": split, "seed": seed, "episodes": plan.episodes, "max_steps": most}
+        return record_heldout(game, **numbers, save_every=plan.save_every, progress=bar.update)
 
 
 def _appointed(
@@ -184,27 +185,6 @@ def _check_target(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not os.access(path.parent, os.W_OK):
         raise ValueError(f"folder '{path.parent}' cannot be written to; choose another --json")
-
-
-def checked_device(name: str) -> torch.device:
-    """The device of that name; ValueError where there is none."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"unknown device {name!r}; use cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("no CUDA device was found; use --device cpu")
-    return device
-
-
-def source_game(model: WorldModel) -> type[Game]:
-    """The adapter of a world's real game, not started; ValueError where there is none."""
-    kinds = [game_class(name) for name in game_names()]
-    for kind in kinds:
-        if kind.env_id == model.info.env_id:
-            return kind
-    known = ", ".join(kind.env_id for kind in kinds)
-    raise ValueError(f"world {model.info.name} comes from {model.info.env_id}; only {known} can be played here")
 
 
 def _provenance(args: argparse.Namespace, model: WorldModel, game: Game) -> dict[str, str | bool]:

@@ -23,7 +23,7 @@ def measure_gains(
     """Pooled PSNR of world and floor on the same windows, and the gain with its 95 % interval, at each horizon.
 
     Every window starts from real frames and real actions. One step ahead is so teacher-forced; later steps run freely.
-    The floor shows the last real frame throughout (MEASURE metric 1).
+    The floor shows the last real frame throughout.
     """
     length = max(horizons)
     moments = heldout.moments(windows, past=model.info.window_frames, future=length, rng=rng)

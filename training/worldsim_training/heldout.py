@@ -76,10 +76,11 @@ def record_heldout(
     split: str,
     seed: int,
     episodes: int,
+    max_steps: int,
     save_every: int,
     progress: Callable[[int], object] = lambda steps: None,
 ) -> HeldOut:
-    """Record episodes 0, 1, ... of a held-out split; `progress` is told the steps of each.
+    """Record episodes 0, 1, ... of a held-out split, each to its end or `max_steps`; `progress` is told its steps.
 
     The seeds are those of `collect`, (seed, split, index), so no episode of a training split is among them; the game's
     policies take turns. Before every `save_every`-th step the game's state is kept.
@@ -91,7 +92,7 @@ def record_heldout(
     recorded, saved = [], []
     for index, policy in enumerate(policies):
         recorder = _Saving(game, save_every)
-        recorded.append(record_episode(recorder, policy, (seed, SPLITS.index(split), index), game.max_episode_steps))
+        recorded.append(record_episode(recorder, policy, (seed, SPLITS.index(split), index), max_steps))
         saved.append(recorder.saved)
         progress(len(recorded[-1].actions))
     return HeldOut(recorded, policies, saved)

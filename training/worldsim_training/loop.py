@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -44,12 +44,15 @@ def fit(
     config: LoopConfig,
     folder: Path,
     *,
+    settings: Mapping[str, Any],
     stop_after_s: float = 0.0,
 ) -> bool:
-    """Train the stage's networks in place until `config.steps` updates are done; resumes from `folder`.
+    """Train the stage's networks in place until `config` says that it is done; resumes from the folder's checkpoint.
 
     Returns False where `stop_after_s` seconds were up first; the same call goes on from the saved checkpoint, to the
-    same bits on a CPU as without the stop. Raises TrainingFault on a loss or gradient that is not finite.
+    same bits on a CPU as without the stop. `settings`, data for JSON, go into the checkpoint's notes. Raises
+    TrainingFault on a loss or gradient that is not finite, ValueError where the checkpoint is damaged or of something
+    else.
     """
     device = next(stage.student.parameters()).device
     fused = device.type == "cuda"
@@ -66,22 +69,24 @@ def fit(
     started, losses = time.monotonic(), []
     clock = None  # starts after the first update, which may compile
     with tqdm(total=config.steps, initial=step, desc=stage.name, unit="update", mininterval=2.0) as bar:
-        while (done := progress(step, before_s + _since(clock), config)) < 1.0:
+        done = progress(step, before_s, config)
+        while done < 1.0:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, done, config)
             losses.append(_update(stage, clips.sample(), optimizer, config, generator, step, path))
             step, clock = step + 1, clock or time.monotonic()
             bar.update()
             trained_s = before_s + _since(clock)
-            finished = progress(step, trained_s, config) >= 1.0
+            done = progress(step, trained_s, config)
             out_of_time = bool(stop_after_s) and _since(started) > stop_after_s
-            if step % config.checkpoint_every == 0 or finished or out_of_time:
+            if step % config.checkpoint_every == 0 or done >= 1.0 or out_of_time:
                 mean = torch.stack(losses).mean().item()
-                _log(folder, {"step": step, "loss": mean, "seconds": round(trained_s, 1)})
                 bar.set_postfix(loss=f"{mean:.3g}")
                 losses.clear()
-                _save(path, stage, optimizer, clips, generator, step, trained_s)
-            if out_of_time and not finished:
+                notes = {"stage": stage.name, "step": step, "seconds": trained_s, "settings": settings}
+                _save(path, stage, optimizer, clips, generator, notes)
+                _log(folder, {"step": step, "loss": mean, "seconds": round(trained_s, 1)})
+            if out_of_time and done < 1.0:
                 return False
     return True
 
@@ -100,7 +105,8 @@ def learning_rate(step: int, done: float, config: LoopConfig) -> float:
 
 
 def average_of(network: nn.Module) -> nn.Module:
-    """A frozen copy in evaluation mode, to become the moving average."""
+    """A frozen copy in evaluation mode, to become the moving average. Copy before compiling: a compiled method stays
+    bound to the network it was taken from."""
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
@@ -120,7 +126,8 @@ def _update(
     norm = nn.utils.clip_grad_norm_(stage.student.parameters(), config.clip_norm)
     if not torch.isfinite(torch.stack((loss.detach(), norm))).all():
         what = "loss" if not torch.isfinite(loss) else "gradient"
-        raise TrainingFault(f"{stage.name}: {what} is not finite at step {step}; the last good checkpoint is {path}")
+        good = f"the last good checkpoint is {path}" if path.is_file() else "there is no checkpoint yet"
+        raise TrainingFault(f"{stage.name}: {what} is not finite at step {step}; {good}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     with torch.no_grad():
@@ -137,8 +144,7 @@ def _save(
     optimizer: torch.optim.Optimizer,
     clips: ClipSampler,
     generator: torch.Generator,
-    step: int,
-    trained_s: float,
+    notes: dict[str, Any],
 ) -> None:
     tensors = {
         **checkpoint.pack("student", stage.student.state_dict()),
@@ -146,7 +152,7 @@ def _save(
         **checkpoint.pack("adam", checkpoint.pack_adam(stage.student, optimizer)),
         "generator": generator.get_state(),
     }
-    checkpoint.save(path, tensors, {"stage": stage.name, "step": step, "seconds": trained_s, "clips": clips.state_dict()})
+    checkpoint.save(path, tensors, {**notes, "clips": clips.state_dict()})
 
 
 def _resume(
@@ -155,8 +161,11 @@ def _resume(
     tensors, notes = checkpoint.load(path)
     if notes["stage"] != stage.name:
         raise ValueError(f"{path} belongs to stage {notes['stage']!r}, not {stage.name!r}; give another folder")
-    stage.student.load_state_dict(checkpoint.unpack("student", tensors))
-    stage.average.load_state_dict(checkpoint.unpack("average", tensors))
+    try:
+        stage.student.load_state_dict(checkpoint.unpack("student", tensors))
+        stage.average.load_state_dict(checkpoint.unpack("average", tensors))
+    except (RuntimeError, KeyError):
+        raise ValueError(f"{path} is of a network of another shape; delete it or give another folder") from None
     checkpoint.unpack_adam(stage.student, optimizer, checkpoint.unpack("adam", tensors))
     generator.set_state(tensors["generator"])
     clips.load_state_dict(notes["clips"])
@@ -173,6 +182,6 @@ def _log(folder: Path, row: dict) -> None:
 
 
 def read_log(folder: Path) -> Iterator[dict]:
-    """The rows that `fit` logged: step, mean loss since the row before, seconds since the start or resume."""
+    """The rows that `fit` logged: step, mean loss since the row before, seconds of training up to here."""
     with open(folder / "log.jsonl") as file:
         yield from map(json.loads, file)

@@ -12,7 +12,7 @@ def clean_weight(sigma: Tensor, floor: float) -> Tensor:
     """Weight (floor / max(sigma, floor))^2 of a clean-frame error at noise level sigma, in (0, 1].
 
     The velocity loss of rectified flow weighs clean frames by 1/sigma^2 (v - v* = (x_0 - x_0_hat)/sigma); the floor
-    caps it, and pure noise keeps a weight, where published settings give it none (METHOD §2.3).
+    caps it. Pure noise, where few-step generation starts, keeps the weight floor^2; published settings give it none.
     """
     return (floor / sigma.clamp(min=floor)) ** 2
 
@@ -37,7 +37,7 @@ def consistency_points(x_0: Tensor, eps: Tensor, index: Tensor, grid: Tensor) ->
 
 
 def consistency_target(x_n: Tensor, teacher_x_0: Tensor, sigma: Tensor, sigma_next: Tensor, answer) -> Tensor:
-    """What the student must answer at x_n (causal consistency distillation, CF++ §3; METHOD §5).
+    """What the student must answer at x_n (causal consistency distillation, arXiv 2605.15141 §3).
 
     One Euler step with the teacher's clean frame leads to x_{n+1}; there the EMA target answers. answer: function
     (x_{n+1}, sigma_{n+1}) -> (B, T, C, H, W). In the terminal interval, sigma_{n+1} = 0, the Euler step's end is itself

@@ -152,6 +152,6 @@ def sign_credit(back: np.ndarray, forth: np.ndarray, *, dead_zone: float = 0.5) 
 
     back, forth: (n,) net displacement in pixels along the command's axis under the command that should lower and raise
     the coordinate; NaN where the sprite could not be read. A displacement within `dead_zone` has no sign, so a still
-    world scores 0 and a world that ignores commands at most .25 (KCtrl sign test of ForgeWM; MEASURE metric 6).
+    world scores 0 and a world that ignores commands at most .25 (KCtrl sign test of ForgeWM).
     """
     return (back < -dead_zone) & (forth > dead_zone)

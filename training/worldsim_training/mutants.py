@@ -19,7 +19,7 @@ def noisy(frames: np.ndarray, onset: int, rng: np.random.Generator, *, levels: f
     return _joined(frames[:onset], frames[onset:] + rng.normal(0.0, levels, frames[onset:].shape))
 
 
-def smeared(frames: np.ndarray, onset: int, *, frames_back: int = 12) -> np.ndarray:
+def smeared(frames: np.ndarray, onset: int, *, frames_back: int = 20) -> np.ndarray:
     """Every frame is the mean of itself and the `frames_back` before it: what moves leaves a trail."""
     total = np.concatenate([np.zeros_like(frames[:1], dtype=np.float64), frames.cumsum(axis=0, dtype=np.float64)])
     ends = np.arange(onset, len(frames)) + 1

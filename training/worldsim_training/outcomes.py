@@ -41,7 +41,7 @@ class Outcomes:
 def paint_clip(
     painter: CausalDiT, sampler: FewStepSampler, real: Tensor, clip: Clip, generator: torch.Generator
 ) -> Tensor:
-    """Every frame of real (B, T, C, H, W) as the student paints it from the real frames before; the first stays real."""
+    """Every frame of real (B, T, C, H, W) as painted from the real frames before it; the first stays real."""
     conditions = Conditions(real, real.new_zeros(real.shape[:2]), clip.actions, clip.known)
     painted = sampler(
         lambda x, sigma: conditions.predict(painter, x, x.new_full(x.shape[:2], sigma)),

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from diffusers.models.modeling_utils import ModelMixin
+from omegaconf import OmegaConf
+from tqdm import tqdm
 
+from worldsim.action import ActionSpec
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.rollout import Sampler
 from worldsim.sampler import FewStepSampler, OdeSampler, ode_grid, step_sigmas
 from worldsim.world_model import Starts, WorldInfo, WorldModel
 from worldsim_envs.games import game_class
-from worldsim_training import collect, loop, validate
-from worldsim_training.config import LoopConfig, TrainingConfig
+from worldsim_training import checkpoint, collect, loop, validate
+from worldsim_training.config import ConsistencyConfig, OutcomesConfig, TeacherForcingConfig, TrainingConfig
 from worldsim_training.consistency import Consistency
 from worldsim_training.dataset import ClipSampler, Recording
+from worldsim_training.episodes import META, read_meta
 from worldsim_training.outcomes import Outcomes
 from worldsim_training.teacher_forcing import TeacherForcing
 
-TEACHER_STEPS = 16
-VALIDATION_CLIPS = 32
+STAGES = ("collect", "teacher_forcing", "consistency", "outcomes", "export")
 NETWORK = "network"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+SETTINGS = "config.yaml"
+SCORES = "validation.json"
+
+StageConfig = TeacherForcingConfig | ConsistencyConfig | OutcomesConfig
 
 
 class Pipeline:
@@ -37,56 +50,81 @@ class Pipeline:
         self.world = config.world
         self.game = game_class(config.world.game)
         self.out = Path(config.out)
-        self.device = torch.device(_device(config.device))
+        self.device = _device(config.device)
+        self.validation = config.validation_on_cpu if self.device.type == "cpu" else config.validation
+        self.started = time.monotonic()
+        self.has_trained = False
+        self.recordings: dict[str, Recording] = {}
+        if config.stage not in (None, *STAGES):
+            raise ValueError(f"unknown stage {config.stage!r}; use one of {', '.join(STAGES)}")
+        if self.validation.clips < 1 or self.validation.frames < 2:
+            seen = f"{self.validation.clips} clips of {self.validation.frames} frames"
+            raise ValueError(f"validation on {seen}; it needs at least 1 clip and 2 frames")
 
     def run(self) -> bool:
         """All stages, or the one asked for; False where `stop_after_s` was up before the end."""
-        stages: dict[str, Callable[[], bool]] = {
-            "collect": self.collect,
-            "teacher_forcing": self.teacher_forcing,
-            "consistency": self.consistency,
-            "outcomes": self.outcomes,
-            "export": self.export,
-        }
-        if self.config.stage is not None and self.config.stage not in stages:
-            raise ValueError(f"unknown stage {self.config.stage!r}; use one of {', '.join(stages)}")
-        chosen = [self.config.stage] if self.config.stage else list(stages)
-        return all(stages[name]() for name in chosen)
+        chosen = [self.config.stage] if self.config.stage else STAGES
+        return all(getattr(self, name)() for name in chosen)
 
     def collect(self) -> bool:
         """Record the game, unless the folder already holds the whole recording."""
         data = self.world.data
-        collect.collect(
-            collect.CollectConfig(out=data.folder, game=self.world.game, frames=data.frames, seed=data.seed), self.game
+        asked = {"game": self.game.name, "frames_asked": data.frames, "seed": data.seed}
+        asked |= {"episode_steps": data.episode_steps, "complete": True}
+        if (Path(data.folder) / META).is_file() and asked.items() <= read_meta(Path(data.folder)).items():
+            return True
+        settings = collect.CollectConfig(
+            out=data.folder,
+            game=self.game.name,
+            frames=data.frames,
+            seed=data.seed,
+            episode_steps=data.episode_steps,
         )
+        collect.collect(settings, self.game)
         return True
 
     def teacher_forcing(self) -> bool:
         """Stage 1, from fresh weights or from `world.init`."""
-        network = self._load(Path(self.world.init)) if self.world.init else self._fresh()
-        stage = TeacherForcing(network, self.world.teacher_forcing, self.world.context)
-        self._compile(stage.student)
-        teacher = OdeSampler(ode_grid(TEACHER_STEPS, self.world.consistency.grid_shift).tolist())
-        samplers = {1: self._few_step(1), 2: self._few_step(2), TEACHER_STEPS: teacher}
-        return self._fit(stage, self.world.teacher_forcing.loop, samplers)
+        config = self.world.teacher_forcing
+        start = Path(self.world.init) if self.world.init else None
+
+        def build() -> tuple[loop.Stage, ClipSampler]:
+            stage = TeacherForcing(self._load(start) if start else self._fresh(), config, self.world.context)
+            self._compile(stage.student)
+            return stage, self._clips(config)
+
+        steps = self.validation.teacher_steps
+        teacher = OdeSampler(ode_grid(steps, self.world.consistency.grid_shift).tolist())
+        samplers = {"1_step": self._few_step(1), "2_step": self._few_step(2), f"{steps}_step_ode": teacher}
+        return self._train(TeacherForcing.name, config, start, build, samplers)
 
     def consistency(self) -> bool:
         """Stage 2, from stage 1's network."""
-        stage = Consistency(self._load(self._result("teacher_forcing")), self.world.consistency, self.world.context)
-        for network in (stage.teacher, stage.average, stage.student):
-            self._compile(network)
-        return self._fit(stage, self.world.consistency.loop, {n: self._few_step(n) for n in (1, 2, 4)})
+        config, start = self.world.consistency, self._result("teacher_forcing")
+
+        def build() -> tuple[loop.Stage, ClipSampler]:
+            stage = Consistency(self._load(start), config, self.world.context)
+            for network in (stage.teacher, stage.average, stage.student):
+                self._compile(network)
+            return stage, self._clips(config)
+
+        samplers = {f"{steps}_step": self._few_step(steps) for steps in (1, 2, 4)}
+        return self._train(Consistency.name, config, start, build, samplers)
 
     def outcomes(self) -> bool:
         """The reward and episode-end head, on real frames and on stage 2's."""
-        config = self.world.outcomes
-        recording = self._recording("train")
-        rewards = tuple(float(value) for value in np.unique(recording.rewards))
-        head = OutcomeHead(self.game.height, self.game.width, rewards, width_conv=config.width).to(self.device)
-        painter = self._load(self._result("consistency"))
-        self._compile(painter)
-        clips = self._clips(recording, config.loop, reward_share=config.reward_share, end_share=config.end_share)
-        return self._fit(Outcomes(head, painter, self._few_step(2)), config.loop, {}, clips)
+        config, start = self.world.outcomes, self._result("consistency")
+
+        def build() -> tuple[loop.Stage, ClipSampler]:
+            torch.manual_seed(config.loop.seed)
+            rewards = tuple(float(value) for value in np.unique(self._recording("train").rewards))
+            head = OutcomeHead(self.game.height, self.game.width, rewards, width_conv=config.width).to(self.device)
+            painter = self._load(start)
+            self._compile(painter)
+            clips = self._clips(config, reward_share=config.reward_share, end_share=config.end_share)
+            return Outcomes(head, painter, self._few_step(2)), clips
+
+        return self._train(Outcomes.name, config, start, build, {})
 
     def export(self) -> bool:
         """Write the finished world to `<out>/world`."""
@@ -102,36 +140,85 @@ class Pipeline:
         )
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False)
         denoiser = self._load(self._result("consistency")).cpu()
-        folder = self.out / "world"
-        shutil.rmtree(folder, ignore_errors=True)
-        WorldModel(info, self.game.actions, denoiser, heads, self._starts()).save_pretrained(folder)
+        world = WorldModel(info, self.game.actions, denoiser, heads, self._starts())
+        _replace_folder(self.out / "world", world.save_pretrained)
         return True
 
     # --- what the stages share ---
 
-    def _fit(
-        self, stage: loop.Stage, config: LoopConfig, samplers: dict[int, Sampler], clips: ClipSampler | None = None
+    def _train(
+        self,
+        name: str,
+        config: StageConfig,
+        start: Path | None,
+        build: Callable[[], tuple[loop.Stage, ClipSampler]],
+        samplers: dict[str, Sampler],
     ) -> bool:
-        clips = clips or self._clips(self._recording("train"), config)
-        folder = self.out / stage.name
+        """Train, save and score a stage, or pass it by where all that is done; False where the time is up."""
+        folder = self.out / name
+        settings = self._settings(config, start)
+        if self._is_finished(folder, config, settings, SCORES if samplers else SETTINGS):
+            tqdm.write(f"{name}: finished before; delete {folder} to train it again")
+            return True
+        left_s = self.config.stop_after_s - (time.monotonic() - self.started)
+        if self.config.stop_after_s and self.has_trained and left_s <= 0:
+            return False
+        stage, clips = build()
+        shutil.rmtree(folder / NETWORK, ignore_errors=True)
+        (folder / SCORES).unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
-        done = loop.fit(stage, clips, config, folder, stop_after_s=self.config.stop_after_s)
-        stage.average.save_pretrained(folder / NETWORK)
-        if samplers:
-            self._validate(stage.average, samplers, folder)
+        OmegaConf.save(OmegaConf.structured(self.config), folder / SETTINGS)
+        self.has_trained = True  # however short the time, every run makes an update
+        stop_after_s = max(left_s, 1e-3) if self.config.stop_after_s else 0.0
+        done = loop.fit(stage, clips, config.loop, folder, settings=settings, stop_after_s=stop_after_s)
+        if done:
+            _replace_folder(folder / NETWORK, stage.average.save_pretrained)
+            self._validate(folder, samplers)
         return done
 
-    def _validate(self, network: CausalDiT, samplers: dict[int, Sampler], folder: Path) -> None:
-        past = self.world.model.window
-        clips = ClipSampler(
-            self._recording("validation"), past + validate.HORIZONS[-1], VALIDATION_CLIPS, seed=1, device=self.device
-        ).sample()
+    def _settings(self, config: StageConfig, start: Path | None) -> dict[str, Any]:
+        """All that decides a stage's result, as data for JSON."""
+        world = self.world
+        settings = {
+            "game": world.game,
+            "model": asdict(world.model),
+            "data": asdict(world.data),
+            "context": asdict(world.context),
+            "stage": asdict(config),
+            "shift": world.shift,
+            "start": start and hashlib.sha256((start / WEIGHTS).read_bytes()).hexdigest(),
+        }
+        return json.loads(json.dumps(settings))
+
+    def _is_finished(self, folder: Path, config: StageConfig, settings: dict[str, Any], last_written: str) -> bool:
+        """Whether the stage is done with just these settings. ValueError where it began from something else."""
+        if not (folder / loop.CHECKPOINT).is_file():
+            return False
+        notes = checkpoint.load_notes(folder / loop.CHECKPOINT)
+        for key in ("game", "model", "start"):
+            before = notes["settings"].get(key)
+            if before != settings[key]:
+                seen = f"{folder} was trained with another {key} ({before}, now {settings[key]})"
+                raise ValueError(f"{seen}; delete that folder or choose another out=")
+        done = loop.progress(notes["step"], notes["seconds"], config.loop) >= 1.0
+        written = (folder / NETWORK).is_dir() and (folder / last_written).is_file()
+        return done and written and notes["settings"] == settings
+
+    def _validate(self, folder: Path, samplers: dict[str, Sampler]) -> None:
+        """Score the network that was just saved, in the precision in which it will be played."""
+        if not samplers:
+            return
+        past, asked = self.world.model.window, self.validation
+        recording = self._recording("validation")
+        clips = ClipSampler(recording, past + asked.frames, asked.clips, seed=1, device=self.device).sample()
+        network = self._load(folder / NETWORK, torch.bfloat16)
         scores = {}
-        for steps, sampler in samplers.items():
-            imagined = validate.imagine(network, sampler, clips, past)
-            scores[f"{steps}_step"] = validate.score(imagined, clips, past)
-            validate.film_strip(imagined, clips, past, folder / f"strip_{steps}_step.png")
-        (folder / "validation.json").write_text(json.dumps(scores, indent=2) + "\n")
+        for name, sampler in tqdm(samplers.items(), desc=f"validate {folder.name}", unit="sampler"):
+            imagined = validate.free_run(network, sampler, clips, past)
+            scores[name] = validate.score(imagined, clips, past)
+            title = f"{self.world.name}, {folder.name}, {name.replace('_', ' ')}"
+            validate.film_strip(imagined, clips, past, folder / f"strip_{name}.png", title)
+        (folder / SCORES).write_text(json.dumps(scores, indent=2) + "\n")
 
     def _starts(self) -> Starts:
         recording = self._recording("validation")
@@ -143,11 +230,19 @@ class Pipeline:
         return Starts(np.stack([recording.frames[first : first + length] for first in firsts]), native)
 
     def _recording(self, split: str) -> Recording:
-        return Recording.load(self.world.data.folder, split)
+        if split not in self.recordings:
+            folder = Path(self.world.data.folder)
+            spec = ActionSpec.from_json(read_meta(folder)["actions"])
+            if spec != self.game.actions:
+                there = f"{folder} has {spec}"
+                raise ValueError(f"{there}; {self.game.name} has {self.game.actions}: record the game again")
+            self.recordings[split] = Recording.load(folder, split)
+        return self.recordings[split]
 
-    def _clips(self, recording: Recording, config: LoopConfig, **shares: float) -> ClipSampler:
-        length = self.world.data.clip_frames
-        return ClipSampler(recording, length, config.batch, config.seed, device=self.device, **shares)
+    def _clips(self, config: StageConfig, **shares: float) -> ClipSampler:
+        length, loop_config = self.world.data.clip_frames, config.loop
+        recording = self._recording("train")
+        return ClipSampler(recording, length, loop_config.batch, loop_config.seed, device=self.device, **shares)
 
     def _few_step(self, steps: int) -> FewStepSampler:
         return FewStepSampler(step_sigmas(steps, self.world.shift))
@@ -157,8 +252,8 @@ class Pipeline:
         model = vars(self.world.model)
         return CausalDiT(self.game.height, self.game.width, self.game.actions.size, **model).to(self.device)
 
-    def _load(self, folder: Path) -> CausalDiT:
-        network = CausalDiT.from_pretrained(folder, torch_dtype=torch.float32, low_cpu_mem_usage=False)
+    def _load(self, folder: Path, dtype: torch.dtype = torch.float32) -> CausalDiT:
+        network = CausalDiT.from_pretrained(folder, torch_dtype=dtype, low_cpu_mem_usage=False)
         if network.config.action_size != self.game.actions.size:
             seen = network.config.action_size
             raise ValueError(f"{folder} takes {seen} action channels; {self.game.name} has {self.game.actions}")
@@ -167,16 +262,31 @@ class Pipeline:
     def _result(self, stage: str) -> Path:
         folder = self.out / stage / NETWORK
         if not folder.is_dir():
-            raise FileNotFoundError(f"there is no {folder}; run stage={stage} first")
+            raise FileNotFoundError(f"there is no {folder}; run stage={stage} to its end first")
         return folder
 
     def _compile(self, network: ModelMixin) -> None:
         """Change the network: its packed pass runs compiled, where a compiler is present."""
-        if self.config.compile:
+        if self.config.compile and any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
             network.packed = torch.compile(network.packed, dynamic=False)
 
 
-def _device(name: str) -> str:
+def _replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
+    """Write a folder beside its place and move it there, so that a kill leaves no half of one."""
+    beside = folder.with_name(folder.name + ".part")
+    shutil.rmtree(beside, ignore_errors=True)
+    write(beside)
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.rename(folder)
+
+
+def _device(name: str) -> torch.device:
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"unknown device {name!r}; use auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={name}, but torch sees no CUDA device; use device=cpu")
+    return device

@@ -93,8 +93,8 @@ def make_mutants(
         "noisy": (mutants.noisy(frames, half, rng), frozenset({"noise"})),
         "saturated": (mutants.saturated(frames, half), frozenset({"saturated"})),
         "faded": (mutants.faded(frames, half), frozenset({"saturated"})),
-        "player erased": (mutants.erased(frames, half, player), frozenset({"vanished"})),
-        "opponent erased": (mutants.erased(frames, half, opponent), frozenset({"vanished"})),
+        "player erased": (mutants.erased(frames, half, player), frozenset({"vanished", "smeared"})),
+        "opponent erased": (mutants.erased(frames, half, opponent), frozenset({"vanished", "smeared"})),
     }
 
 

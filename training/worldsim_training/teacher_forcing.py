@@ -16,7 +16,7 @@ from worldsim_training.losses import clean_weight, frame_error, weighted_mean
 
 
 class TeacherForcing:
-    """Flow matching with clean, lightly spoilt context (CF++ stage 1; METHOD §3.2), predicting clean frames."""
+    """Flow matching with clean, lightly spoilt context (stage 1 of arXiv 2605.15141), predicting clean frames."""
 
     name = "teacher_forcing"
 

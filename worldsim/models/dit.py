@@ -18,7 +18,7 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
 def packed_mask(frames: int, window: int, device: torch.device | str = "cpu") -> Tensor:
-    """(2F, 2F) bool, query x key, over [clean 1..F | noisy 1..F]: who may look at whom in teacher forcing (METHOD §3.2).
+    """(2F, 2F) bool, query x key, over [clean 1..F | noisy 1..F]: who sees whom in teacher forcing (arXiv 2602.02214).
 
     A clean frame sees itself and the `window` clean frames before it; a noisy frame sees itself and the `window` clean
     frames before it, never its own clean version.
@@ -89,7 +89,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention within the frame, in some blocks attention through time at each site, and an MLP; all adaLN-modulated."""
+    """Attention within the frame, an MLP and, in some blocks, attention through time at each site; adaLN-modulated."""
 
     def __init__(self, dim: int, heads: int, temporal: bool) -> None:
         super().__init__()
@@ -103,7 +103,7 @@ class Block(nn.Module):
         nn.init.zeros_(self.action.bias)
 
     def forward(self, x: Tensor, noise: Tensor, action: Tensor, layer: int, attend: Attend) -> Tensor:
-        """x: (B, T, S, dim); noise: (B, T, 9, dim) modulation; action: (B, T, dim); layer: index among temporal blocks."""
+        """x: (B, T, S, dim); noise: (B, T, 9, dim) modulation; action: (B, T, dim); layer: index of temporal blocks."""
         parts = (noise[:, :, : self.parts] + self.modulation).unsqueeze(3).unbind(2)
         x = x + self.action(action).unsqueeze(2)
         x = x + parts[2] * self._space(_modulate(x, parts[0], parts[1]))
@@ -140,7 +140,7 @@ class NoiseEmbedding(nn.Module):
 
 
 class CausalDiT(ModelMixin, ConfigMixin):
-    """Denoiser of the next frame given the frames before it and the action that leads to it (METHOD §3, §13).
+    """Denoiser of the next frame, given the frames before it and the action (Causal Forcing++, arXiv 2605.15141).
 
     It answers the clean frame directly, as fp32 in about [-1, 1]. Frames enter as (B, C, H, W) in [-1, 1]; height and
     width are multiples of 8; a token stands for 8x8 pixels. The action enters beside adaLN, so that modulation depends
@@ -231,7 +231,7 @@ class CausalDiT(ModelMixin, ConfigMixin):
         self, noisy: Tensor, sigma: Tensor, clean: Tensor, clean_sigma: Tensor, actions: Tensor, known: Tensor
     ) -> Tensor:
         """Clean frames (B, T, C, H, W) float32 predicted for all frames of a clip in one pass, each from the clean
-        frames before it: exactly what `commit` of those and `forward` would answer (METHOD test 15).
+        frames before it: exactly what `commit` of those and `forward` would answer.
 
         noisy: (B, T, C, H, W) at noise levels sigma (B, T); clean: the same frames as context, themselves noised to
         clean_sigma (B, T) (zeros: clean); actions: (B, T, A), the action that led into each frame, where known (B, T).

@@ -50,7 +50,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, noise: Tensor) -> Tensor:
         h = self.conv_1(F.silu(self.norm_1(x)))
         scale, shift = self.noise(noise)[:, :, None, None].chunk(2, dim=1)
-        return x + self.conv_2(F.silu(torch.addcmul(shift, self.norm_2(h), 1 + scale)))
+        return x + self.conv_2(F.silu(self.norm_2(h) * (1 + scale) + shift))
 
 
 class ConvStem(nn.Module):

@@ -10,7 +10,7 @@ from worldsim_envs.games.boxing import Boxing
 
 GAMES: dict[str, type[Game]] = {game.name: game for game in (Boxing,)}
 
-__all__ = ["Game", "game_actions", "game_class", "game_names", "make_game"]
+__all__ = ["Game", "game_actions", "game_class", "game_names", "make_game", "source_game"]
 
 
 def make_game(name: str) -> Game:
@@ -30,6 +30,15 @@ def game_class(name: str) -> type[Game]:
 def game_names() -> tuple[str, ...]:
     """Names of all source games."""
     return tuple(GAMES)
+
+
+def source_game(env_id: str) -> type[Game]:
+    """The adapter of the real game with that gymnasium id, not started; ValueError where there is none."""
+    for game in GAMES.values():
+        if game.env_id == env_id:
+            return game
+    known = ", ".join(game.env_id for game in GAMES.values())
+    raise ValueError(f"there is no adapter for the game {env_id}; there is one for {known}")
 
 
 def game_actions(name: str) -> ActionSpec:

@@ -1,0 +1,558 @@
+"""Playing a world and saving it."""
+
+import copy
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from tiny import HEIGHT, WIDTH, tiny_world
+
+from worldsim.models.dit import CausalDiT
+from worldsim.sampler import OdeSampler, ode_grid
+from worldsim.world_model import WorldModel, verify_manifest, write_manifest
+
+PAST = 5
+FILES = [
+    "model_index.json",
+    "starts.png",
+    *(
+        f"{part}/{file}"
+        for part in ("denoiser", "heads")
+        for file in ("config.json", "diffusion_pytorch_model.safetensors")
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def world():
+    return tiny_world(stem_kind="patch", window=3)
+
+
+def in_bfloat16(world):
+    """The world in the precision that a loaded one plays in."""
+    world.denoiser.to(torch.bfloat16)
+    world.heads.to(torch.bfloat16)
+    return world
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("worlds") / "tiny"
+    tiny_world().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "copy")
+
+
+def past_of(worlds, seed=0):
+    """A random past of `worlds` worlds: what `reset` takes besides seeds."""
+    generator = torch.Generator().manual_seed(seed)
+    frames = torch.randint(0, 256, (worlds, PAST, 3, HEIGHT, WIDTH), dtype=torch.uint8, generator=generator)
+    return frames, torch.randint(0, 2, (worlds, PAST - 1, 5), generator=generator).float()
+
+
+def actions_of(worlds, length, seed=1):
+    return torch.randint(0, 2, (length, worlds, 5), generator=torch.Generator().manual_seed(seed)).float()
+
+
+def play(world, state, actions, **settings):
+    """Frames (T, B, 3, H, W), rewards (T, B) and ends (T, B) under actions (T, B, A)."""
+    steps = [world.step(state, action, **settings) for action in actions]
+    return [torch.stack([getattr(step, name) for step in steps]) for name in ("frame", "reward", "ended")]
+
+
+def contents(state):
+    """Every byte of a state."""
+    cache = state.cache
+    tensors = (*cache.keys, *cache.values, *cache.turned, cache.previous, cache.frames, state.last)
+    noise = [generator.get_state() for generator in state.generators]
+    return [tensor.clone() for tensor in tensors], noise, state.step_count
+
+
+def same(one, other):
+    (tensors, noise, count), (other_tensors, other_noise, other_count) = one, other
+    pairs = zip(tensors + noise, other_tensors + other_noise, strict=True)
+    return count == other_count and all(torch.equal(a, b) for a, b in pairs)
+
+
+def equal(one, other):
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def one_line(caught) -> str:
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+class StillDenoiser(CausalDiT):
+    """Answers the last committed frame, whatever the noise."""
+
+    def forward(self, x_t, sigma, action, cache):
+        return cache.previous.float()
+
+
+# --- what a step is ---
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_a_still_world_returns_its_start_frame_unchanged(steps):
+    world = tiny_world()
+    world.denoiser.__class__ = StillDenoiser
+    frames, actions = past_of(2)
+    ramp = torch.arange(HEIGHT * WIDTH).reshape(HEIGHT, WIDTH) % 256
+    frames[0, -1] = torch.stack((ramp, 255 - ramp, ramp // 2)).to(torch.uint8)
+    state = world.reset(frames, actions, [0, 1])
+    for action in actions_of(2, 5):
+        assert torch.equal(world.step(state, action, steps=steps).frame, frames[:, -1])
+
+
+@pytest.mark.parametrize("stem_kind", ["conv", "patch"])
+def test_play_equals_a_naive_one_without_a_cache(stem_kind):
+    """Frames, rewards and ends from all 8-bit frames before, computed afresh with numbers written out."""
+    world = tiny_world(stem_kind=stem_kind, window=3)
+    (frames, past_actions), actions, sigmas = past_of(1), actions_of(1, 6), (1.0, 2 / 3)  # two steps, shift 2
+    painted, rewards, ends = play(world, world.reset(frames, past_actions, [7]), actions, steps=2)
+    noise = torch.Generator().manual_seed(7)
+    history = [frame / 127.5 - 1 for frame in frames[0].float()]
+    into = [torch.zeros(5), *past_actions[0], *actions[:, 0]]  # into[t] leads to frame t
+    for t in range(len(actions)):
+        length = PAST + t + 1
+        x = torch.randn(3, HEIGHT, WIDTH, generator=noise)
+        for call, sigma in enumerate(sigmas):
+            levels, known = torch.zeros(1, length), torch.arange(length)[None] > 0
+            levels[0, -1] = sigma
+            noisy, clean = torch.zeros(2, 1, length, 3, HEIGHT, WIDTH)
+            noisy[0, -1], clean[0, :-1] = x, torch.stack(history)
+            action = torch.stack(into[:length])[None]
+            answer = world.denoiser.packed(noisy, levels, clean, torch.zeros(1, length), action, known)[0, -1]
+            if call == 0:
+                x = (1 - sigmas[1]) * answer + sigmas[1] * torch.randn(3, HEIGHT, WIDTH, generator=noise)
+        pixels = ((answer.clamp(-1, 1) + 1) * 127.5).round()
+        off = (pixels - painted[t, 0].float()).abs()
+        assert off.max() <= 1 and off.mean() < 0.01
+        history.append(painted[t, 0].float() / 127.5 - 1)
+        logits, end = world.heads(history[-2][None], history[-1][None])
+        assert rewards[t, 0] == (-1.0, 0.0, 1.0)[logits.argmax()] and ends[t, 0] == (end[0] > 0)
+
+
+def test_the_heads_read_each_frame_beside_the_one_before_it(world):
+    frames, past_actions = past_of(2)
+    state, read = world.reset(frames, past_actions, [0, 1]), []
+    hook = world.heads.register_forward_pre_hook(lambda head, pair: read.append([world.codec.decode(x) for x in pair]))
+    painted, _, _ = play(world, state, actions_of(2, 3))
+    hook.remove()
+    shown = [frames[:, -1], *painted]
+    assert len(read) == 3
+    assert all(equal(pair, shown[t : t + 2]) for t, pair in enumerate(read))
+
+
+def test_a_step_has_the_promised_shapes_and_types(world):
+    step = world.step(world.reset(*past_of(2), [0, 1]), actions_of(2, 1)[0])
+    assert step.frame.shape == (2, 3, HEIGHT, WIDTH) and step.frame.dtype == torch.uint8
+    assert step.reward.shape == (2,) and step.reward.dtype == torch.float32
+    assert step.ended.shape == (2,) and step.ended.dtype == torch.bool
+
+
+def test_paint_changes_nothing_but_the_generators(world):
+    state = world.reset(*past_of(2), [0, 1])
+    tensors, noise, count = contents(state)
+    world.paint(state, actions_of(2, 1)[0])
+    later_tensors, later_noise, later_count = contents(state)
+    assert equal(tensors, later_tensors) and count == later_count == 0
+    assert not any(torch.equal(a, b) for a, b in zip(noise, later_noise, strict=True))
+
+
+def test_paint_then_commit_is_a_step(world):
+    state = world.reset(*past_of(2), [0, 1])
+    other = state.clone()
+    for action in actions_of(2, 3):
+        step = world.step(state, action)
+        halves = world.commit(other, world.paint(other, action), action)
+        assert equal(vars(step).values(), vars(halves).values())
+    assert same(contents(state), contents(other)) and state.step_count == 3
+
+
+def test_any_sampler_can_paint(world):
+    state = world.reset(*past_of(2), [0, 1])
+    frame = world.paint_with(OdeSampler(ode_grid(3, 2.0).tolist()), state, actions_of(2, 1)[0])
+    assert frame.shape == state.last.shape and frame.dtype == torch.uint8
+
+
+def test_a_start_may_be_a_single_frame(world):
+    frames, _ = past_of(2)
+    state = world.reset(frames[:, :1], torch.zeros(2, 0, 5), [0, 1])
+    assert state.cache.frames.tolist() == [1, 1]
+    assert torch.equal(state.last, frames[:, 0])
+    world.step(state, actions_of(2, 1)[0])
+
+
+def test_a_past_action_leads_into_the_frame_after_it(world):
+    """actions[t] takes frame t to frame t + 1: what is remembered of frames 0..t does not know it, frame t + 1 does."""
+    frames, actions = past_of(1)
+    swapped = actions.clone()
+    swapped[:, -1] = 1 - swapped[:, -1]
+    one, other = (world.reset(frames, each, [0]).cache for each in (actions, swapped))
+    for keys, others in zip(one.keys, other.keys, strict=True):
+        assert torch.equal(keys[..., :-1, :], others[..., :-1, :])
+        assert not torch.equal(keys[..., -1, :], others[..., -1, :])
+
+
+def test_a_swapped_action_changes_the_very_next_frame(world):
+    state = world.reset(*past_of(1), [0])
+    action = actions_of(1, 1)[0]
+    frames = [world.paint(state.clone(), each).float() for each in (action, 1 - action)]
+    assert (frames[0] - frames[1]).abs().max() >= 1
+
+
+def test_play_goes_on_past_three_windows_and_stays_alive(world):
+    frames, _, _ = play(world, world.reset(*past_of(1), [0]), actions_of(1, 3 * world.info.window_frames + 2))
+    assert (frames[1:] != frames[:-1]).flatten(1).any(dim=1).all()
+
+
+def test_weights_never_change_while_playing(world):
+    before = [weight.clone() for weight in (*world.denoiser.parameters(), *world.heads.parameters())]
+    play(world, world.reset(*past_of(2), [0, 1]), actions_of(2, 2))
+    assert equal(before, [*world.denoiser.parameters(), *world.heads.parameters()])
+
+
+# --- seeds, slots, save states ---
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_the_same_seed_and_actions_give_the_same_bytes(world, steps):
+    runs = [play(world, world.reset(*past_of(2), [3, 4]), actions_of(2, 3), steps=steps) for _ in range(2)]
+    torch.manual_seed(99)
+    runs.append(play(world, world.reset(*past_of(2), [3, 4]), actions_of(2, 3), steps=steps))
+    assert equal(runs[0], runs[1]) and equal(runs[0], runs[2])
+    assert not torch.equal(play(world, world.reset(*past_of(2), [5, 6]), actions_of(2, 3), steps=steps)[0], runs[0][0])
+
+
+def test_no_global_randomness_is_used(world):
+    before = torch.get_rng_state()
+    play(world, world.reset(*past_of(1), [0]), actions_of(1, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_clone_is_a_save_state(world):
+    state, actions = world.reset(*past_of(2), [0, 1]), actions_of(2, 6)
+    play(world, state, actions[:2])
+    saved = state.clone()
+    assert same(contents(saved), contents(state))
+    at_save = contents(saved)
+    first = play(world, state, actions[2:])
+    assert same(contents(saved), at_save)
+    assert equal(play(world, saved, actions[2:]), first)
+    assert same(contents(saved), contents(state)) and saved.step_count == 6
+
+
+def test_changing_a_clone_leaves_the_original(world):
+    state = world.reset(*past_of(2), [0, 1])
+    before = contents(state)
+    clone = state.clone()
+    play(world, clone, actions_of(2, 2))
+    clone.last.zero_()
+    clone.cache.previous.zero_()
+    assert same(contents(state), before)
+
+
+def test_frames_handed_in_or_out_are_not_the_states_memory(world):
+    frames, past_actions = past_of(1)
+    state = world.reset(frames, past_actions, [0])
+    before = contents(state)
+    frames.zero_()
+    assert same(contents(state), before)
+    step = world.step(state, actions_of(1, 1)[0])
+    before = contents(state)
+    step.frame.zero_()
+    assert same(contents(state), before)
+
+
+@pytest.mark.parametrize("stem_kind", ["conv", "patch"])
+@pytest.mark.parametrize("worlds", [2, 3, 5])
+def test_a_worlds_bytes_do_not_depend_on_its_slot_or_its_neighbours(stem_kind, worlds):
+    world = in_bfloat16(tiny_world(stem_kind=stem_kind, window=3))
+    runs = []
+    for slot in range(worlds):
+        frames, past_actions = past_of(worlds, seed=10 + slot)
+        actions, seeds = actions_of(worlds, 3, seed=10 + slot), [10 * slot + i for i in range(worlds)]
+        (frames[slot],), (past_actions[slot],) = past_of(1, seed=5)
+        actions[:, slot], seeds[slot] = actions_of(1, 3, seed=5)[:, 0], 5
+        runs.append([each[:, slot] for each in play(world, world.reset(frames, past_actions, seeds), actions)])
+    assert all(equal(run, runs[0]) for run in runs)
+
+
+def test_each_world_of_a_batch_has_its_own_noise():
+    world = in_bfloat16(tiny_world(stem_kind="patch"))
+    frames, past_actions = (each.expand(3, *each.shape[1:]) for each in past_of(1))
+    actions = actions_of(1, 2).expand(2, 3, 5)
+    painted, _, _ = play(world, world.reset(frames, past_actions, [0, 1, 0]), actions)
+    assert torch.equal(painted[:, 0], painted[:, 2])
+    assert not torch.equal(painted[:, 0], painted[:, 1])
+
+
+def test_a_batch_of_one_is_near_the_same_world_in_a_batch_of_three(world):
+    frames, past_actions = past_of(3)
+    actions = actions_of(3, 3)
+    together, _, _ = play(world, world.reset(frames, past_actions, [0, 1, 2]), actions)
+    for i in range(3):
+        one = slice(i, i + 1)
+        alone, _, _ = play(world, world.reset(frames[one], past_actions[one], [i]), actions[:, one])
+        off = (alone.float() - together[:, one].float()).abs()
+        assert off.max() <= 2 and off.mean() < 0.05
+
+
+def test_a_nan_in_one_world_leaves_the_bytes_of_the_others(world):
+    actions = actions_of(3, 4)
+    healthy = world.reset(*past_of(3), [0, 1, 2])
+    sick = healthy.clone()
+    for tensor in (*sick.cache.keys, *sick.cache.values, *sick.cache.turned, sick.cache.previous):
+        tensor[1] = torch.nan
+    sick_actions = actions.clone()
+    sick_actions[:, 1] = torch.nan
+    right, seen = play(world, healthy, actions), play(world, sick, sick_actions)
+    for world_slot in (0, 2):
+        assert equal([each[:, world_slot] for each in right], [each[:, world_slot] for each in seen])
+
+
+# --- bad input ---
+
+
+def test_reset_names_what_is_wrong_with_a_past(world):
+    frames, actions = past_of(2)
+    right_frames = rf"this world takes \(B, K, 3, {HEIGHT}, {WIDTH}\) uint8$"
+    wrong = [
+        ((frames.float(), actions, [0, 1]), right_frames),
+        ((frames[0], actions, [0, 1]), right_frames),
+        ((frames[:, :0], actions, [0, 1]), right_frames),
+        ((frames.transpose(-1, -2), actions, [0, 1]), right_frames),
+        ((frames.permute(0, 1, 3, 4, 2), actions, [0, 1]), right_frames),
+        ((frames.numpy(), actions, [0, 1]), "of type ndarray, no tensor; " + right_frames),
+        ((frames, actions[:, 1:], [0, 1]), r"\(2, 3, 5\) float32; 5 frames have \(2, 4, 5\) float32 between them"),
+        ((frames, actions[..., :4], [0, 1]), r"5 frames have \(2, 4, 5\) float32 between them"),
+        ((frames, actions[:1], [0, 1]), r"5 frames have \(2, 4, 5\) float32 between them"),
+        ((frames, actions.long(), [0, 1]), r"int64; 5 frames have \(2, 4, 5\) float32 between them"),
+        ((frames, actions.numpy(), [0, 1]), "of type ndarray, no tensor"),
+        ((frames, actions, [0]), "1 seeds for 2 worlds; give one each"),
+    ]
+    for arguments, message in wrong:
+        with pytest.raises(ValueError, match=message) as caught:
+            world.reset(*arguments)
+        one_line(caught)
+
+
+def test_a_bad_step_is_named_and_loses_nothing(world):
+    state = world.reset(*past_of(2), [0, 1])
+    before = contents(state)
+    action = actions_of(2, 1)[0]
+    right = r"these worlds take \(2, 5\) float32$"
+    for wrong in (action[0], action[:1], action[:, :4], torch.tensor([3, 4]), action.long(), action.numpy(), 3):
+        for act in (world.step, world.paint):
+            with pytest.raises(ValueError, match=right) as caught:
+                act(state, wrong)
+            one_line(caught)
+    for steps in (0, 3, -1):
+        with pytest.raises(ValueError, match=f"steps={steps} is not a trained step count; use 1, 2 or 4") as caught:
+            world.step(state, action, steps=steps)
+        one_line(caught)
+    assert same(contents(state), before)
+
+
+def test_a_bad_frame_cannot_be_committed(world):
+    state = world.reset(*past_of(2), [0, 1])
+    before, action, frame = contents(state), actions_of(2, 1)[0], state.last.clone()
+    for wrong in (frame.float(), frame[0], frame[:1], frame.transpose(-1, -2), frame.numpy()):
+        with pytest.raises(ValueError, match=rf"these worlds take \(2, 3, {HEIGHT}, {WIDTH}\) uint8$") as caught:
+            world.commit(state, wrong, action)
+        one_line(caught)
+    with pytest.raises(ValueError, match=r"these worlds take \(2, 5\) float32$"):
+        world.commit(state, frame, action[:1])
+    assert same(contents(state), before)
+
+
+# --- saving ---
+
+
+def test_a_saved_world_plays_the_same_bytes_as_its_bfloat16_weights(saved):
+    world, loaded = in_bfloat16(tiny_world()), WorldModel.from_pretrained(saved)
+    runs = [play(each, each.reset(*past_of(2), [0, 1]), actions_of(2, 4)) for each in (world, loaded)]
+    assert equal(*runs)
+    assert loaded.denoiser.dtype == loaded.heads.dtype == torch.bfloat16
+    assert not any(weight.requires_grad for weight in loaded.denoiser.parameters())
+
+
+def test_loading_in_float32_keeps_the_saved_values(saved):
+    full, half = (WorldModel.from_pretrained(saved, dtype=dtype) for dtype in (torch.float32, None))
+    weights = [dict(each.denoiser.named_parameters()) for each in (full, half)]
+    assert all(weight.dtype == torch.float32 for weight in weights[0].values())
+    assert all(torch.equal(weights[0][name], weight.float()) for name, weight in weights[1].items())
+
+
+def test_everything_but_the_weights_precision_survives_saving(saved):
+    world, loaded = tiny_world(), WorldModel.from_pretrained(str(saved))
+    assert loaded.info == world.info and loaded.actions == world.actions
+    for part in ("denoiser", "heads"):
+        one, other = (getattr(each, part).config for each in (world, loaded))
+        settings = [key for key in one if not key.startswith("_")]
+        assert settings and all(json.dumps(other[key]) == json.dumps(one[key]) for key in settings)
+    assert np.array_equal(loaded.starts.frames, world.starts.frames) and loaded.starts.frames.dtype == np.uint8
+    assert np.array_equal(loaded.starts.actions, world.starts.actions)
+    assert loaded.actions.encode(loaded.starts.actions).shape == (3, 3, 5)
+
+
+def test_saving_leaves_the_float32_weights_in_memory(tmp_path):
+    world = tiny_world()
+    before = copy.deepcopy(world.denoiser.state_dict()) | copy.deepcopy(world.heads.state_dict())
+    world.save_pretrained(tmp_path / "world")
+    after = world.denoiser.state_dict() | world.heads.state_dict()
+    assert all(after[name].dtype == weight.dtype for name, weight in before.items())
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+
+
+def test_a_world_saved_twice_or_from_another_folder_has_the_same_fingerprint(saved, tmp_path):
+    world = tiny_world()
+    assert world.fingerprint == ""
+    world.save_pretrained(tmp_path / "again")
+    loaded = WorldModel.from_pretrained(saved)
+    assert loaded.fingerprint == world.fingerprint == verify_manifest(saved) != ""
+    loaded.save_pretrained(tmp_path / "elsewhere")
+    assert loaded.fingerprint == world.fingerprint
+
+
+def test_a_saved_world_names_no_folder_of_its_makers_machine(saved, tmp_path):
+    WorldModel.from_pretrained(saved).save_pretrained(tmp_path / "world")
+    for path in (tmp_path / "world").rglob("*.json"):
+        assert str(saved.parent) not in path.read_text()
+
+
+def test_a_world_can_be_saved_over_an_older_one(folder):
+    other = tiny_world(seed=1)
+    other.save_pretrained(folder)
+    assert WorldModel.from_pretrained(folder).fingerprint == other.fingerprint
+
+
+def test_the_manifest_lists_every_file_but_itself_and_the_card(saved):
+    (saved / "README.md").write_text("A card may be edited.")
+    verify_manifest(saved)
+    on_disk = {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()}
+    listed = set(json.loads((saved / "manifest.json").read_text())["files"])
+    assert listed == on_disk - {"manifest.json", "README.md"} == set(FILES)
+
+
+def load_refused(folder, *named, error=ValueError):
+    with pytest.raises(error) as caught:
+        WorldModel.from_pretrained(folder)
+    message = one_line(caught)
+    for name in named:
+        assert name in message, message
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_damaged_truncated_or_missing_file_is_named_with_its_remedy(folder, file):
+    path = folder / file
+    content = path.read_bytes()
+    for place in (0, len(content) // 2, len(content) - 1):
+        flipped = bytearray(content)
+        flipped[place] ^= 1
+        path.write_bytes(flipped)
+        load_refused(folder, file, "does not match its manifest", "restore it")
+    for cut in (content[:-1], content[: len(content) // 2], b""):
+        path.write_bytes(cut)
+        load_refused(folder, file, "does not match its manifest", "restore it")
+    path.unlink()
+    load_refused(folder, file, "missing", "restore it")
+    path.write_bytes(content)
+    verify_manifest(folder)
+
+
+def test_a_folder_without_a_manifest_is_refused(folder):
+    (folder / "manifest.json").unlink()
+    load_refused(folder, "manifest.json", "save_pretrained", error=FileNotFoundError)
+    with pytest.raises(FileNotFoundError, match="holds no manifest.json; a world is a folder written by"):
+        verify_manifest(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        "{}",
+        '{"schema": 1}',
+        '{"schema": 1, "files": []}',
+        '{"schema": 1, "files": {"model_index.json": 3}}',
+        '{"schema": 1, "files": {"model_index.json": {"bytes": 1e999, "sha256": ""}}}',
+        '{"schema": 1, "files": {"model_index.json": {"bytes": 7}}}',
+    ],
+)
+def test_a_damaged_manifest_is_named_with_its_remedy(folder, text):
+    (folder / "manifest.json").write_text(text)
+    load_refused(folder, "manifest.json", "damaged", "restore")
+
+
+def test_a_manifest_that_is_no_text_is_refused(folder):
+    (folder / "manifest.json").write_bytes(b"\xff\xfe\x00")
+    load_refused(folder, "manifest.json", "damaged", "restore")
+
+
+def test_no_changed_byte_of_the_manifest_goes_unseen(folder):
+    """Every single byte in turn: refused in one line, or the same data (a space turned into another space)."""
+    path = folder / "manifest.json"
+    content = path.read_bytes()
+    data = json.loads(content)
+    for place in range(0, len(content), 5):
+        flipped = bytearray(content)
+        flipped[place] ^= 3
+        path.write_bytes(flipped)
+        try:
+            verify_manifest(folder)
+        except ValueError as error:
+            assert "\n" not in str(error)
+        else:
+            assert json.loads(flipped) == data
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_manifest_that_leaves_a_file_out_is_refused(folder, file):
+    path = folder / "manifest.json"
+    data = json.loads(path.read_text())
+    del data["files"][file]
+    path.write_text(json.dumps(data))
+    load_refused(folder, "manifest.json", f"does not list {file}", "restore")
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_manifest_that_points_out_of_its_folder_is_refused(folder, absolute):
+    outside = folder.parent / "secret"
+    outside.write_text("secret")
+    name = str(outside) if absolute else "../secret"
+    path = folder / "manifest.json"
+    data = json.loads(path.read_text())
+    data["files"][name] = {"bytes": 6, "sha256": "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"}
+    path.write_text(json.dumps(data))
+    load_refused(folder, "secret", "restore")
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "model_index.json"])
+def test_a_world_of_another_schema_says_what_to_install(folder, file):
+    path = folder / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 2}))
+    if file != "manifest.json":
+        write_manifest(folder)
+    load_refused(folder, file, "schema 2", "reads 1", "install")
+
+
+def test_a_description_with_other_fields_is_refused(folder):
+    path = folder / "model_index.json"
+    data = json.loads(path.read_text())
+    data["world"]["colour"] = data["world"].pop("fps")
+    path.write_text(json.dumps(data))
+    write_manifest(folder)
+    load_refused(folder, "colour, fps")

@@ -1,0 +1,128 @@
+"""The spoilt context of training clips, seen where it enters the network."""
+
+import math
+
+import pytest
+import torch
+from tiny import tiny_denoiser
+
+from worldsim.codec import PixelCodec
+from worldsim_training.config import ContextConfig, TeacherForcingConfig
+from worldsim_training.context import spoil
+from worldsim_training.dataset import Clip
+from worldsim_training.teacher_forcing import TeacherForcing
+
+HEIGHT, WIDTH = 16, 24
+
+
+@pytest.fixture(scope="module")
+def network():
+    return tiny_denoiser(height=HEIGHT, width=WIDTH, dim=16, depth=2)
+
+
+def make_clip(batch, length, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    known = torch.ones(batch, length, dtype=torch.bool)
+    known[::2, 0] = False  # every other clip begins with its episode
+    return Clip(
+        frames=torch.randint(256, (batch, length, 3, HEIGHT, WIDTH), generator=generator, dtype=torch.uint8),
+        actions=torch.randint(2, (batch, length, 5), generator=generator).float(),
+        known=known,
+        rewards=torch.zeros(batch, length),
+        ended=torch.zeros(batch, length, dtype=torch.bool),
+    )
+
+
+def spoilt(network, clip, seed=0, **settings):
+    quiet = {"noise_share": 0.0, "painted_share": 0.0, "action_dropout": 0.0}
+    frames = PixelCodec().encode(clip.frames)
+    generator = torch.Generator().manual_seed(seed)
+    return frames, spoil(frames, clip, network, ContextConfig(**{**quiet, **settings}), generator)
+
+
+def test_a_context_that_is_not_spoilt_is_the_clip(network):
+    clip = make_clip(3, 4)
+    frames, conditions = spoilt(network, clip)
+    assert torch.equal(conditions.context, frames) and not conditions.context_sigma.any()
+    assert torch.equal(conditions.actions, clip.actions) and torch.equal(conditions.known, clip.known)
+
+
+def test_the_noise_level_is_one_per_clip_uniform_up_to_its_maximum_on_a_share_of_clips(network):
+    _, conditions = spoilt(network, make_clip(2000, 2), noise_share=0.4, noise_max=0.3)
+    sigma = conditions.context_sigma
+    assert sigma.shape == (2000, 2) and torch.equal(sigma[:, 0], sigma[:, 1])
+    noised = sigma[:, 0][sigma[:, 0] > 0]
+    assert abs(len(noised) / 2000 - 0.4) < 0.05
+    assert noised.max() <= 0.3 and noised.max() > 0.29 and abs(noised.mean() - 0.15) < 0.015
+
+
+def test_the_context_is_noised_at_the_level_that_the_network_is_told(network):
+    frames, conditions = spoilt(network, make_clip(16, 3), noise_share=1.0)
+    sigma = conditions.context_sigma[..., None, None, None]
+    eps = (conditions.context - (1 - sigma) * frames) / sigma
+    assert abs(eps.mean()) < 0.02 and abs(eps.std() - 1) < 0.02
+
+
+def test_the_noise_of_the_context_is_independent_of_the_noise_of_the_target(network, monkeypatch):
+    seen, whole = {}, network.packed
+
+    def watched(noisy, sigma, clean, clean_sigma, actions, known):
+        seen.update(noisy=noisy, sigma=sigma, clean=clean, clean_sigma=clean_sigma)
+        return whole(noisy, sigma, clean, clean_sigma, actions, known)
+
+    context = ContextConfig(noise_share=1.0, noise_max=0.9)
+    stage = TeacherForcing(network, TeacherForcingConfig(), context)
+    monkeypatch.setattr(network, "packed", watched)
+    clip = make_clip(32, 4)
+    stage.loss(clip, torch.Generator().manual_seed(0))
+    x_0 = PixelCodec().encode(clip.frames)
+    together = (seen["sigma"] > 0.05) & (seen["clean_sigma"] > 0.05)
+    target, context = (
+        ((x - (1 - s[..., None, None, None]) * x_0) / s[..., None, None, None])[together].flatten()
+        for x, s in ((seen["noisy"], seen["sigma"]), (seen["clean"], seen["clean_sigma"]))
+    )
+    assert abs(target.std() - 1) < 0.05 and abs(context.std() - 1) < 0.05
+    assert abs(torch.corrcoef(torch.stack((target, context)))[0, 1]) < 5 / math.sqrt(len(target))
+
+
+def test_painted_clips_keep_their_first_frame_and_the_others_are_the_networks_own(network):
+    frames, conditions = spoilt(network, make_clip(8, 4), painted_share=0.5)
+    assert torch.equal(conditions.context[4:], frames[4:])
+    assert torch.equal(conditions.context[:4, 0], frames[:4, 0])
+    assert (conditions.context[:4, 1:] - frames[:4, 1:]).abs().mean() > 0.1
+    assert conditions.context[:4].abs().max() <= 1.0 and not conditions.context_sigma.any()
+
+
+def test_a_painted_frame_is_the_one_step_answer_after_real_frames(network):
+    clip = make_clip(2, 4)
+    frames, conditions = spoilt(network, clip, painted_share=1.0)
+    generator = torch.Generator().manual_seed(0)
+    torch.rand((2, 4), generator=generator)  # the draw of the dropped actions
+    noise = torch.randn(frames.shape, generator=generator)
+    cache = network.new_cache(2)
+    with torch.no_grad():
+        for t in range(3):
+            network.commit(frames[:, t], None if t == 0 else clip.actions[:, t], cache)
+        answer = network(noise[:, 3], torch.ones(2), clip.actions[:, 3], cache)
+    # Clip 1 does not begin its episode: its first frame has an action that a new world would not know.
+    assert torch.allclose(conditions.context[0, 3], answer[0].clamp(-1, 1), atol=1e-5)
+
+
+def test_no_gradient_flows_through_what_was_painted(network):
+    network.requires_grad_(True)
+    _, conditions = spoilt(network, make_clip(4, 3), painted_share=1.0, noise_share=1.0)
+    assert not conditions.context.requires_grad
+
+
+def test_actions_are_dropped_at_their_rate_and_a_first_frame_is_never_known(network):
+    clip = make_clip(2000, 4)
+    _, conditions = spoilt(network, clip, action_dropout=0.1)
+    assert not conditions.known[~clip.known].any()
+    assert abs(conditions.known[clip.known].float().mean() - 0.9) < 0.02
+
+
+def test_the_generator_decides_everything(network):
+    clip, settings = make_clip(4, 3), {"noise_share": 0.5, "painted_share": 0.5, "action_dropout": 0.5}
+    first, same, other = (spoilt(network, clip, seed, **settings)[1] for seed in (0, 0, 1))
+    assert torch.equal(first.context, same.context) and torch.equal(first.known, same.known)
+    assert not torch.equal(first.context, other.context)

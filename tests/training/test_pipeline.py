@@ -1,0 +1,291 @@
+"""The training command, from recording to the finished world."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from dot_game import DotGame
+from omegaconf import OmegaConf
+from PIL import Image
+
+from worldsim.action import ActionSpec
+from worldsim.world_model import WorldModel
+from worldsim_envs import games
+from worldsim_training import checkpoint, config, episodes, loop
+from worldsim_training.pipeline import STAGES, Pipeline
+
+TINY_MODEL = {"dim": 16, "depth": 1, "heads": 2, "window": 3, "conv_widths": [8, 8]}
+TINY_LOOP = {"steps": 4, "batch": 2, "learning_rate": 1e-3, "warmup": 1, "checkpoint_every": 2}
+TINY_VALIDATION = {"clips": 2, "frames": 4, "teacher_steps": 3}
+TINY = {
+    "data": {"frames": 300, "clip_frames": 4},
+    "model": TINY_MODEL,
+    "context": {"painted_share": 0.5},
+    "teacher_forcing": {"loop": TINY_LOOP},
+    "consistency": {"loop": TINY_LOOP, "intervals": 4},
+    "outcomes": {"loop": TINY_LOOP, "width": 4, "reward_share": 0.2, "end_share": 0.2},
+    "starts": 2,
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def threads():
+    """One thread is quickest for networks this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def dot_game(monkeypatch):
+    monkeypatch.setitem(games.GAMES, "dot", DotGame)
+
+
+def settings(folder, *changes, **top):
+    """The training configuration of a tiny world of the dot game."""
+    world = {"name": "dot", "game": "dot", **TINY, "data": {**TINY["data"], "folder": str(folder / "data")}}
+    tree = {"world": world, "out": str(folder / "run"), "device": "cpu", "compile": False}
+    merged = OmegaConf.merge(tree, {"validation_on_cpu": TINY_VALIDATION}, OmegaConf.from_dotlist(list(changes)), top)
+    return OmegaConf.to_object(OmegaConf.merge(config.schema(), merged))
+
+
+def run(folder, *changes, **top):
+    return Pipeline(settings(folder, *changes, **top)).run()
+
+
+def written(folder):
+    """When each file was last written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def weights(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(games.GAMES, "dot", DotGame)
+        assert run(folder)
+    return folder
+
+
+def test_the_world_that_comes_out_is_the_networks_that_were_trained(finished):
+    world = WorldModel.from_pretrained(finished / "run" / "world")
+    assert (world.info.name, world.info.env_id, world.info.height, world.info.width) == ("dot", "Dot-v0", 16, 24)
+    assert world.starts.frames.shape == (2, 3, 16, 24, 3) and world.starts.actions.shape == (2, 2)
+    assert world.actions == DotGame.actions and world.heads.config.rewards == [0.0, 1.0]
+    for stage, network in (("consistency", world.denoiser), ("outcomes", world.heads)):
+        trained = checkpoint.unpack("average", checkpoint.load(finished / "run" / stage / loop.CHECKPOINT)[0])
+        assert all(torch.equal(trained[name].bfloat16(), value) for name, value in network.state_dict().items())
+
+
+def test_start_states_are_held_out_and_their_actions_lead_from_frame_to_frame(finished):
+    world = WorldModel.from_pretrained(finished / "run" / "world")
+    game = DotGame()
+    for frames, actions in zip(world.starts.frames, world.starts.actions, strict=True):
+        rows, columns = np.nonzero(frames[0, :, :, 0] == 255)
+        game.restore((int(columns.min()), int(rows.min()), 0))
+        for action, frame in zip(actions, frames[1:], strict=True):
+            np.testing.assert_array_equal(game.step(action)[0], frame)
+
+
+def test_every_stage_leaves_its_configuration_scores_and_pictures(finished):
+    for stage, samplers in (
+        ("teacher_forcing", ("1_step", "2_step", "3_step_ode")),
+        ("consistency", ("1_step", "2_step", "4_step")),
+    ):
+        folder = finished / "run" / stage
+        scores = json.loads((folder / "validation.json").read_text())
+        assert tuple(scores) == samplers
+        for name in samplers:
+            assert set(scores[name]) == {"gain_1_db", "gain_4_db", "motion_ratio", "sharpness_ratio"}
+            assert np.isfinite(list(scores[name].values())).all()
+            assert np.asarray(Image.open(folder / f"strip_{name}.png")).std() > 10
+    for stage in ("teacher_forcing", "consistency", "outcomes"):
+        saved = OmegaConf.load(finished / "run" / stage / "config.yaml")
+        assert OmegaConf.to_container(saved) == OmegaConf.to_container(OmegaConf.structured(settings(finished)))
+
+
+def test_the_same_run_again_touches_nothing_but_the_exported_world(finished, capsys, monkeypatch):
+    def refuse(*arguments, **more):
+        raise AssertionError("a finished stage builds nothing")
+
+    monkeypatch.setattr(Pipeline, "_clips", refuse)
+    before = written(finished)
+    world = weights(finished / "run" / "world")
+    assert run(finished)
+    assert {path for path, at in written(finished).items() if before[path] != at}.isdisjoint(
+        path for path in before if path.parent.name != "world" and path.parent.parent.name != "world"
+    )
+    assert weights(finished / "run" / "world") == world
+    assert capsys.readouterr().out.count("finished before; delete") == 3
+
+
+def test_a_run_stopped_again_and_again_ends_in_the_same_bytes(finished, tmp_path):
+    data = f"world.data.folder={finished / 'data'}"
+    answers = []
+    while not answers or not answers[-1]:
+        answers.append(run(tmp_path, data, stop_after_s=1e-3))
+        assert len(answers) < 20
+    assert answers.count(False) >= 9
+    for stage in ("teacher_forcing/network", "consistency/network", "outcomes/network", "world"):
+        expected = {path.relative_to(finished): data for path, data in weights(finished / "run" / stage).items()}
+        assert {
+            path.relative_to(tmp_path): data for path, data in weights(tmp_path / "run" / stage).items()
+        } == expected
+
+
+def test_a_stage_killed_before_it_was_scored_is_scored_again_without_training(finished, tmp_path):
+    data = f"world.data.folder={finished / 'data'}"
+    assert run(tmp_path, data, stage="teacher_forcing")
+    folder = tmp_path / "run" / "teacher_forcing"
+    (folder / "validation.json").unlink()
+    log = (folder / "log.jsonl").read_text()
+    assert run(tmp_path, data, stage="teacher_forcing")
+    assert (folder / "validation.json").is_file() and (folder / "log.jsonl").read_text() == log
+
+
+def test_more_steps_go_on_where_fewer_ended(finished, tmp_path):
+    data = f"world.data.folder={finished / 'data'}"
+    assert run(tmp_path, data, stage="teacher_forcing")
+    assert run(tmp_path, data, "world.teacher_forcing.loop.steps=6", stage="teacher_forcing")
+    rows = loop.read_log(tmp_path / "run" / "teacher_forcing")
+    assert [row["step"] for row in rows] == [2, 4, 6]
+
+
+def test_a_missing_earlier_stage_is_named(finished, tmp_path):
+    for stage, needed in (("consistency", "teacher_forcing"), ("outcomes", "consistency"), ("export", "outcomes")):
+        with pytest.raises(FileNotFoundError, match=f"run stage={needed} to its end first"):
+            run(tmp_path, f"world.data.folder={finished / 'data'}", stage=stage)
+
+
+def test_a_stage_that_was_stopped_is_no_ground_for_the_next(finished, tmp_path):
+    data = f"world.data.folder={finished / 'data'}"
+    assert not run(tmp_path, data, stage="teacher_forcing", stop_after_s=1e-3)
+    with pytest.raises(FileNotFoundError, match="run stage=teacher_forcing to its end first"):
+        run(tmp_path, data, stage="consistency")
+
+
+def test_a_stage_trained_from_another_teacher_or_model_is_refused(finished, tmp_path):
+    data = f"world.data.folder={finished / 'data'}"
+    for stage in ("teacher_forcing", "consistency"):
+        run(tmp_path, data, stage=stage)
+    run(tmp_path, data, "world.teacher_forcing.loop.steps=6", stage="teacher_forcing")
+    with pytest.raises(ValueError, match="consistency was trained with another start .*; delete that folder"):
+        run(tmp_path, data, stage="consistency")
+    with pytest.raises(ValueError, match="teacher_forcing was trained with another model"):
+        run(tmp_path, data, "world.model.dim=32", stage="teacher_forcing")
+
+
+def test_training_can_start_from_a_network(finished, tmp_path):
+    start = finished / "run" / "teacher_forcing" / "network"
+    changes = (f"world.data.folder={finished / 'data'}", f"world.init={start}")
+    assert run(tmp_path, *changes, "world.teacher_forcing.loop.learning_rate=0", stage="teacher_forcing")
+    (there,), (here,) = (list(weights(path).values()) for path in (start, tmp_path / "run/teacher_forcing/network"))
+    assert there == here
+
+
+def test_a_recording_with_other_actions_is_refused_with_both(finished, tmp_path):
+    meta = episodes.read_meta(finished / "data")
+    other = ActionSpec(DotGame.actions.channels, np.eye(4), names=("a", "b", "c", "d"))
+    for source in (finished / "data").rglob("*.npz"):
+        target = tmp_path / "data" / source.relative_to(finished / "data")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+    episodes.write_meta(tmp_path / "data", {**meta, "actions": other.to_json()})
+    with pytest.raises(ValueError, match=r"Discrete\(4\)\); dot has .*Discrete\(5\)\): record the game again"):
+        run(tmp_path, stage="teacher_forcing")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("stage=export_",), f"unknown stage 'export_'; use one of {', '.join(STAGES)}"),
+        (("device=toaster",), "unknown device 'toaster'; use auto, cpu or cuda"),
+        (("world.game=chess",), "unknown game 'chess'"),
+        (("validation_on_cpu.frames=1",), "validation on 2 clips of 1 frames; it needs at least 1 clip and 2 frames"),
+        (("stage=teacher_forcing",), "no dataset at .*; record one with"),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path, changes, message):
+    with pytest.raises((ValueError, OSError), match=message):
+        run(tmp_path, *changes)
+
+
+def test_a_configuration_cannot_be_changed(tmp_path):
+    with pytest.raises(AttributeError, match="cannot assign"):
+        settings(tmp_path).world.name = "other"
+    assert replace(settings(tmp_path), stage="export").stage == "export"
+
+
+# --- the command ---
+
+
+def command(folder, *arguments, check=True):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-m", "worldsim_training", *arguments]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert not check or done.returncode == 0, done.stderr
+    return done
+
+
+def dotted(tree, prefix):
+    for key, value in tree.items():
+        name = f"{prefix}.{key}"
+        yield from dotted(value, name) if isinstance(value, dict) else (f"{name}={value}".replace(" ", ""),)
+
+
+@pytest.mark.atari
+def test_the_command_makes_a_world_of_boxing_that_plays(tmp_path):
+    changes = {**TINY, "data": {"frames": 200, "episode_steps": 40, "clip_frames": 4}}
+    changes["outcomes"] = {**TINY["outcomes"], "reward_share": 0.0, "end_share": 0.0}
+    words = [*dotted(changes, "world"), *dotted(TINY_VALIDATION, "validation_on_cpu"), "device=cpu", "compile=false"]
+    command(tmp_path, *words)
+    assert sorted(os.listdir(tmp_path)) == ["data", "runs"]
+    env = gym.make("worldsim/Boxing-v0", world=str(tmp_path / "runs" / "boxing" / "world"))
+    observation, _ = env.reset(seed=0)
+    for action in (0, 3, 17):
+        observation, reward, _, truncated, _ = env.step(action)
+        assert observation.shape == (64, 64, 3) and np.isfinite(reward) and not truncated
+    before = written(tmp_path / "runs" / "boxing" / "teacher_forcing")
+    again = command(tmp_path, *words)
+    assert again.stdout.count("finished before") + again.stderr.count("finished before") == 3
+    assert written(tmp_path / "runs" / "boxing" / "teacher_forcing") == before
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("world.model.dimm=8",), "Key 'dimm' not in 'ModelConfig'"),
+        (("world.model.dim=wide",), "could not be converted to Integer"),
+        (("world=ches",), "Could not find 'world/ches'"),
+    ],
+)
+def test_a_key_or_world_that_is_unknown_is_refused(tmp_path, words, message):
+    answer = command(tmp_path, *words, check=False)
+    assert answer.returncode == 1 and message in answer.stderr
+    assert not os.listdir(tmp_path)
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path):
+    answer = command(tmp_path, "stage=colect", check=False)
+    assert answer.returncode == 1 and not os.listdir(tmp_path)
+    assert answer.stderr == f"worldsim_training: unknown stage 'colect'; use one of {', '.join(STAGES)}\n"
+
+
+def test_the_shipped_configuration_names_every_setting(tmp_path):
+    """The command composes and prints it; nothing is left open."""
+    shown = OmegaConf.create(command(tmp_path, "--cfg", "job").stdout)
+    assert not OmegaConf.missing_keys(shown)
+    assert (shown.world.name, shown.out) == ("boxing", "runs/boxing")
+    assert Path(shown.world.data.folder) == Path("data/boxing")

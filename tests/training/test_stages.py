@@ -1,0 +1,218 @@
+"""What the stages teach, on a game small enough to be learnt in seconds."""
+
+import numpy as np
+import pytest
+import torch
+from dot_game import BOTTOM, CHANNELS, HEIGHT, RIGHT, WIDTH, dot_recording, dot_xy, draw
+from tiny import tiny_denoiser
+
+from worldsim.codec import PixelCodec
+from worldsim.heads import OutcomeHead
+from worldsim.models.dit import CausalDiT
+from worldsim.sampler import FewStepSampler, step_sigmas
+from worldsim_training import loop, validate
+from worldsim_training.config import ConsistencyConfig, ContextConfig, LoopConfig, TeacherForcingConfig
+from worldsim_training.consistency import Consistency
+from worldsim_training.dataset import Clip, ClipSampler, Recording
+from worldsim_training.outcomes import Outcomes, paint_clip
+from worldsim_training.teacher_forcing import TeacherForcing
+
+CONTEXT = ContextConfig(noise_share=0.25, noise_max=0.2)
+WINDOW = 4
+
+
+@pytest.fixture(autouse=True, scope="module")
+def threads():
+    """One thread is quickest for networks this small."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("stages")
+
+
+@pytest.fixture(scope="module")
+def recording(folder):
+    return dot_recording(folder / "data", frames=4000)
+
+
+@pytest.fixture(scope="module")
+def held_out(recording, folder):
+    clips = ClipSampler(Recording.load(folder / "data", "validation", progress=False), WINDOW + 16, batch=16, seed=1)
+    return clips.sample()
+
+
+def train(stage, recording, folder, steps, learning_rate):
+    config = LoopConfig(steps=steps, batch=8, learning_rate=learning_rate, warmup=20, ema=0.95, checkpoint_every=50)
+    (folder / stage.name).mkdir()
+    clips = ClipSampler(recording, 4, config.batch, seed=0)
+    assert loop.fit(stage, clips, config, folder / stage.name, settings={})
+    return [row["loss"] for row in loop.read_log(folder / stage.name)]
+
+
+@pytest.fixture(scope="module")
+def teacher(recording, folder):
+    torch.manual_seed(0)
+    network = CausalDiT(HEIGHT, WIDTH, 4, dim=48, depth=1, heads=2, window=WINDOW, conv_widths=(16, 32))
+    stage = TeacherForcing(network, TeacherForcingConfig(), CONTEXT)
+    losses = train(stage, recording, folder, steps=260, learning_rate=3e-3)
+    assert losses[-1] < 0.2 * losses[0]
+    return stage.average
+
+
+@pytest.fixture(scope="module")
+def student(teacher, recording, folder):
+    stage = Consistency(teacher, ConsistencyConfig(intervals=12), CONTEXT)
+    train(stage, recording, folder, steps=60, learning_rate=5e-4)
+    return stage.average
+
+
+def paint_after(network, action, *, steps=2):
+    """Frame (H, W, 3) that the network paints after the square has stood in the top left corner for four frames."""
+    still = torch.from_numpy(draw(0, 0)).permute(2, 0, 1)
+    vector = torch.tensor([[float(name == action) for name in CHANNELS]])
+    clip = Clip(
+        frames=still.expand(1, WINDOW + 1, -1, -1, -1),
+        actions=torch.cat((torch.zeros(WINDOW, 4), vector))[None],
+        known=torch.ones(1, WINDOW + 1, dtype=torch.bool),
+        rewards=torch.zeros(1, WINDOW + 1),
+        ended=torch.zeros(1, WINDOW + 1, dtype=torch.bool),
+    )
+    frame = validate.free_run(network, FewStepSampler(step_sigmas(steps, 2.0)), clip, WINDOW)
+    return frame[0, 0].permute(1, 2, 0).numpy()
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_a_trained_network_beats_copying_the_last_frame(stage, steps, held_out, request):
+    network = request.getfixturevalue(stage)
+    imagined = validate.free_run(network, FewStepSampler(step_sigmas(steps, 2.0)), held_out, WINDOW)
+    scores = validate.score(imagined, held_out, WINDOW)
+    assert min(scores["gain_1_db"], scores["gain_4_db"], scores["gain_16_db"]) > 6
+    assert 0.7 < scores["motion_ratio"] < 1.4
+
+
+@pytest.mark.parametrize("stage", ["teacher", "student"])
+def test_an_action_moves_the_picture_its_own_way(stage, request):
+    network = request.getfixturevalue(stage)
+    x, y = dot_xy(draw(0, 0))
+    assert np.allclose(dot_xy(paint_after(network, "left")), (x, y), atol=1.5)
+    assert np.allclose(dot_xy(paint_after(network, "right")), (x + RIGHT, y), atol=1.5)
+    assert np.allclose(dot_xy(paint_after(network, "down")), (x, y + BOTTOM), atol=1.5)
+
+
+def spied(network, monkeypatch):
+    """The arguments and answers of every packed pass of a network, in turn."""
+    calls, whole = [], network.packed
+
+    def packed(*arguments):
+        answer = whole(*arguments)
+        calls.append((*arguments, answer))
+        return answer
+
+    monkeypatch.setattr(network, "packed", packed)
+    return calls
+
+
+def test_distillation_trains_every_interval_and_the_last_one_on_its_teacher(recording, monkeypatch):
+    network = tiny_denoiser(height=HEIGHT, width=WIDTH, action_size=4, dim=16, depth=1)
+    stage = Consistency(network, ConsistencyConfig(intervals=4, grid_shift=2.0), ContextConfig(painted_share=0.0))
+    with torch.no_grad():
+        for weight in stage.student.parameters():
+            weight.mul_(1.1)
+    teacher, average, student = (spied(each, monkeypatch) for each in (stage.teacher, stage.average, stage.student))
+    clip = ClipSampler(recording, 4, 32, seed=0).sample()
+    loss = stage.loss(clip, torch.Generator().manual_seed(0))
+    (x_n, sigma, *given, answer), (_, sigma_next, *_, target) = student[0], average[0]
+    assert len(teacher) == len(average) == len(student) == 1
+    assert torch.equal(teacher[0][0], x_n)
+    assert all(torch.equal(a, b) for calls in (teacher, average) for a, b in zip(calls[0][2:6], given, strict=True))
+    assert torch.equal(sigma.unique(), stage.grid[:-1].float().flip(0))
+    terminal = (sigma_next == 0)[..., None, None, None]
+    assert torch.equal(sigma[sigma_next == 0].unique(), stage.grid[-2:-1].float())
+    expected = torch.where(terminal, teacher[0][-1], target)
+    assert torch.allclose(loss, (answer - expected)[:, 1:].square().mean(), rtol=1e-4)
+    loss.backward()
+    assert not any(weight.grad is not None for weight in (*stage.teacher.parameters(), *stage.average.parameters()))
+    assert all(weight.grad is not None for weight in stage.student.parameters())
+
+
+def test_a_stage_starts_all_its_networks_from_the_teacher():
+    network = tiny_denoiser(height=HEIGHT, width=WIDTH, action_size=4, dim=16, depth=1)
+    weights = {name: weight.clone() for name, weight in network.state_dict().items()}
+    stage = Consistency(network, ConsistencyConfig(), CONTEXT)
+    for each in (stage.teacher, stage.average, stage.student):
+        assert all(torch.equal(weight, weights[name]) for name, weight in each.state_dict().items())
+    assert not stage.teacher.training and not any(weight.requires_grad for weight in stage.teacher.parameters())
+
+
+def test_a_share_of_the_frames_is_trained_from_pure_noise_and_no_level_leaves_its_range(recording, monkeypatch):
+    network = tiny_denoiser(height=HEIGHT, width=WIDTH, action_size=4, dim=16, depth=1)
+    stage = TeacherForcing(network, TeacherForcingConfig(pure_noise=0.25), ContextConfig(painted_share=0.0))
+    calls = spied(network, monkeypatch)
+    stage.loss(ClipSampler(recording, 4, 256, seed=0).sample(), torch.Generator().manual_seed(0))
+    sigma = calls[0][1]
+    assert sigma.min() >= 0 and sigma.max() == 1
+    assert abs((sigma == 1).float().mean() - 0.25) < 0.05
+    assert (sigma[:, 0] != sigma[:, 1]).any()
+
+
+def test_the_loss_leaves_out_the_first_frame_of_a_clip(recording):
+    network = tiny_denoiser(height=HEIGHT, width=WIDTH, action_size=4, dim=16, depth=1)
+    stage = TeacherForcing(network, TeacherForcingConfig(), ContextConfig(noise_share=0.0, painted_share=0.0))
+    clip = ClipSampler(recording, 2, 8, seed=0).sample()
+    losses = []
+    for first in (clip.frames[:, :1], 255 - clip.frames[:, :1]):
+        changed = Clip(
+            torch.cat((first, clip.frames[:, 1:]), dim=1), clip.actions, clip.known, clip.rewards, clip.ended
+        )
+        captured = {}
+        plain = network.packed
+
+        def packed(*arguments, plain=plain, captured=captured):
+            captured["answer"] = plain(*arguments)
+            captured["answer"].retain_grad()
+            return captured["answer"]
+
+        network.packed = packed
+        losses.append(stage.loss(changed, torch.Generator().manual_seed(0)))
+        network.packed = plain
+        losses[-1].backward()
+        slope = captured["answer"].grad
+        assert not slope[:, 0].any() and slope[:, 1].any()
+    assert losses[0] != losses[1]  # as context, it counts
+
+
+def test_every_painted_frame_comes_from_the_real_ones_before_it(student, recording):
+    """With a window full of real frames, `paint_clip` answers what one step of play answers."""
+    clip = ClipSampler(recording, 3, 2, seed=0).sample()
+    clip = Clip(clip.frames, clip.actions, torch.tensor([[False, True, True]] * 2), clip.rewards, clip.ended)
+    real = PixelCodec().encode(clip.frames)
+    sampler = FewStepSampler(step_sigmas(1, 2.0))
+    painted = paint_clip(student, sampler, real, clip, torch.Generator().manual_seed(3))
+    noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(3))
+    cache = student.new_cache(2)
+    with torch.no_grad():
+        student.commit(real[:, 0], None, cache)
+        student.commit(real[:, 1], clip.actions[:, 1], cache)
+        answer = student(noise[:, 2], torch.ones(2), clip.actions[:, 2], cache)
+    assert torch.equal(painted[:, 0], real[:, 0])
+    assert torch.allclose(painted[:, 2], answer.clamp(-1, 1), atol=1e-4)
+
+
+def test_the_head_learns_reward_and_end_off_real_and_painted_frames(student, recording, folder):
+    torch.manual_seed(0)
+    stage = Outcomes(OutcomeHead(HEIGHT, WIDTH, (0.0, 1.0), width_conv=8), student, FewStepSampler(step_sigmas(1, 2.0)))
+    train(stage, recording, folder, steps=80, learning_rate=3e-3)
+    clip = ClipSampler(recording, 4, 64, seed=9).sample()
+    real, earned = PixelCodec().encode(clip.frames), clip.rewards[:, 1:].flatten()
+    painted = paint_clip(student, FewStepSampler(step_sigmas(2, 2.0)), real, clip, torch.Generator().manual_seed(0))
+    for after in (real, painted):
+        rewards, ended = stage.average.read(real[:, :-1].flatten(0, 1), after[:, 1:].flatten(0, 1))
+        assert (rewards == earned)[earned == 1].float().mean() > 0.9
+        assert (rewards == earned)[earned == 0].float().mean() > 0.95
+        assert ended.float().mean() < 0.05
