@@ -50,14 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Time a world, print a table and write the JSON file; 0 when it was timed, whatever the figures."""
     _check(args)
-    machine = describe_machine(args.device)
-    warning = busy_warning(machine["load_1_min"])
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    warning = busy_warning(load)
     if warning:
         print(f"bench: {warning}", file=sys.stderr)
     torch.set_num_threads(args.threads or os.cpu_count() or 1)
     started = time.perf_counter()
     model = WorldModel.from_pretrained(args.world, device=args.device)
     load_s = time.perf_counter() - started
+    machine = describe_machine(args.device) | {"load_1_min": load}
     steps = model.info.default_steps if args.steps is None else args.steps
     report = bench(model, frames=args.frames, steps=steps, seed=args.seed)
     report |= describe_world(model) | machine | {"load_s": load_s, "warning": warning, "command": _command(args)}
@@ -150,12 +151,11 @@ def describe_world(model: WorldModel) -> dict[str, str | int]:
 
 
 def describe_machine(device: str) -> dict[str, str | int | float]:
-    """Where it was timed, and how busy that machine was before."""
+    """Where it was timed."""
     return {
         "device": device if device == "cpu" else torch.cuda.get_device_name(device),
         "cpu": _cpu_name(),
         "cores": os.cpu_count() or 1,
-        "load_1_min": os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0,
         "platform": platform.platform(),
         "version_python": platform.python_version(),
         "version_torch": torch.__version__,

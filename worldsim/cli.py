@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         if "--debug" in argv:
             raise
-        print(f"worldsim: {_one_line(error)}", file=sys.stderr)
+        print(f"worldsim: {one_line(error)}", file=sys.stderr)
         return 2
 
 
@@ -97,7 +97,8 @@ def _summary(module: str) -> str:
     return doc.partition("\n")[0].replace("%", "%%")  # argparse expands %
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+    """What an error says, on one line; for a missing package the extra that brings it."""
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS and "worldsim[" not in str(error):
         return f'{error.name} is not installed; run: pip install "worldsim[{EXTRAS[error.name]}]"'
     if isinstance(error, OSError) and error.strerror and error.filename:

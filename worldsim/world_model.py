@@ -23,11 +23,10 @@ from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.rollout import Sampler, next_frame, remember
 from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, step_sigmas
-from worldsim.worlds import world_path
+from worldsim.worlds import MANIFEST, world_path
 
 SCHEMA = 1
 INDEX = "model_index.json"
-MANIFEST = "manifest.json"
 STARTS = "starts.png"
 PARTS = {"denoiser": CausalDiT, "heads": OutcomeHead}
 PART_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
@@ -66,10 +65,14 @@ class Starts:
 
     @classmethod
     def load(cls, path: Path, height: int, width: int, actions: list) -> Starts:
-        """What `save` wrote, with the actions beside it."""
-        sheet = np.asarray(Image.open(path).convert("RGB"))
-        rows = sheet.reshape(-1, height, sheet.shape[1] // width, width, 3)
+        """What `save` wrote, with the actions beside it; ValueError where the sheet's size is not theirs."""
         native = np.asarray(actions)
+        right = (width * (native.shape[1] + 1), height * native.shape[0]) if native.ndim > 1 else None
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.size != right:  # checked before a pixel is decoded
+                raise ValueError(f"start frames {path} are {image.size} pixels; its actions call for {right}")
+            sheet = np.asarray(image.convert("RGB"))
+        rows = sheet.reshape(-1, height, native.shape[1] + 1, width, 3)
         return cls(rows.transpose(0, 2, 1, 3, 4).copy(), native if native.size else native.astype(np.int64))
 
 
@@ -123,6 +126,7 @@ class WorldModel:
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.denoiser.device
 
     # --- playing ---
@@ -279,6 +283,10 @@ def verify_manifest(folder: Path) -> str:
             raise ValueError(f"world file {name} is missing from {folder}; restore it from where the world came")
         if file.stat().st_size != size or _digest(file)["sha256"] != sha256:
             raise ValueError(f"world file {file} does not match its manifest (damaged or changed); restore it")
+    for part in PARTS:  # a shard index beside the weights would be read in their place
+        for file in sorted((folder / part).iterdir()):
+            if file.name not in PART_FILES:
+                raise ValueError(f"{file} is no part of a world; remove it or restore the world's folder")
     return _digest(path)["sha256"]
 
 

@@ -231,8 +231,9 @@ def _check_action(action: Any, spec: ActionSpec, path: Path) -> None:
 
 
 def _scripted_agent(path: Path, rng: np.random.Generator) -> Agent:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"worldsim_agent_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     act = getattr(module, "act", None)
     if not callable(act):

@@ -6,7 +6,7 @@ from tiny import HEIGHT, WIDTH, tiny_denoiser
 
 from worldsim.cache import rotary_table
 from worldsim.models import dit
-from worldsim.models.dit import CausalDiT, packed_mask
+from worldsim.models.dit import CausalDiT, UnitNorm, packed_mask
 
 WORLDS, WINDOW, FRAMES = 2, 2, 8  # FRAMES is past the window's overflow: more than 3 windows
 VARIANTS = [(stem, previous) for stem in ("conv", "patch") for previous in (True, False)]
@@ -194,3 +194,14 @@ def test_frames_that_do_not_divide_into_tokens_are_refused():
         CausalDiT(50, 64, 5)
     with pytest.raises(ValueError, match="unknown stem_kind 'unet'; use one of patch, conv"):
         CausalDiT(48, 64, 5, stem_kind="unet")
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 3e-2)])
+def test_the_unit_norm_is_torch_s_root_mean_square_norm(dtype, tolerance):
+    x = (3.0 * torch.randn(5, 7, 16, generator=torch.Generator().manual_seed(0))).to(dtype)
+    ours, theirs = UnitNorm(16).to(dtype), torch.nn.RMSNorm(16, eps=1e-6).to(dtype)
+    assert torch.allclose(ours(x).float(), theirs(x).float(), atol=tolerance)
+
+
+def test_the_unit_norm_of_nothing_is_nothing():
+    assert torch.equal(UnitNorm(8)(torch.zeros(2, 8)), torch.zeros(2, 8))

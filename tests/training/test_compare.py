@@ -42,6 +42,7 @@ def test_every_variant_is_a_command_that_hydra_accepts(tmp_path):
             model, context = settings.world.model, settings.world.context
             seen.append((model.stem_kind, model.previous_frame, context.painted_share))
     assert len(set(seen)) == len(compare.VARIANTS)
+    assert [share for *_, share in seen] == [0.0, 0.0, 0.0, 0.5]
 
 
 @pytest.mark.parametrize("together", [(), ("--together",)])

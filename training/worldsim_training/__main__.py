@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import BrokenExecutor
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from worldsim.cli import one_line
 from worldsim_training import config
 
 config.register()
@@ -20,7 +23,9 @@ def main(settings: DictConfig) -> None:
     try:
         done = Pipeline(OmegaConf.to_object(settings)).run()
     except (ValueError, OSError, ImportError, TrainingFault, OmegaConfBaseException) as error:
-        raise SystemExit(f"worldsim_training: {str(error).splitlines()[0]}") from None
+        raise SystemExit(f"worldsim_training: {one_line(error)}") from None
+    except BrokenExecutor:
+        raise SystemExit("worldsim_training: a recording process died; the same command goes on") from None
     except KeyboardInterrupt:
         raise SystemExit("worldsim_training: interrupted; the same command goes on") from None
     if not done:

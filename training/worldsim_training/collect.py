@@ -29,7 +29,10 @@ from worldsim_training.episodes import META, SCHEMA, SPLITS, Episode, read_episo
 SHARES = {"train": 0.9, "validation": 0.05, "test": 0.05}
 
 # A folder is continued only where all of these agree.
-IDENTITY = ("game", "seed", "policies", "frames_asked", "episode_steps", "versions")
+IDENTITY = (
+    *("game", "env_id", "versions", "fps", "height", "width", "actions"),
+    *("seed", "policies", "frames_asked", "episode_steps"),
+)
 
 
 @dataclass(frozen=True)

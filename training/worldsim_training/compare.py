@@ -12,9 +12,9 @@ from pathlib import Path
 from worldsim_training.loop import read_log
 
 VARIANTS = {
-    "patch": ("stem_kind=patch", "previous_frame=false"),
-    "conv": ("stem_kind=conv", "previous_frame=false"),
-    "conv_previous": ("stem_kind=conv", "previous_frame=true"),
+    "patch": ("stem_kind=patch", "previous_frame=false", "context.painted_share=0.0"),
+    "conv": ("stem_kind=conv", "previous_frame=false", "context.painted_share=0.0"),
+    "conv_previous": ("stem_kind=conv", "previous_frame=true", "context.painted_share=0.0"),
     "conv_previous_painted": ("stem_kind=conv", "previous_frame=true", "context.painted_share=0.5"),
 }
 UNLIMITED = 10**9

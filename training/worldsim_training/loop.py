@@ -152,7 +152,7 @@ def _save(
         **checkpoint.pack("adam", checkpoint.pack_adam(stage.student, optimizer)),
         "generator": generator.get_state(),
     }
-    checkpoint.save(path, tensors, {**notes, "clips": clips.state_dict()})
+    checkpoint.save(path, tensors, {**notes, "device": generator.device.type, "clips": clips.state_dict()})
 
 
 def _resume(
@@ -166,6 +166,9 @@ def _resume(
         stage.average.load_state_dict(checkpoint.unpack("average", tensors))
     except (RuntimeError, KeyError):
         raise ValueError(f"{path} is of a network of another shape; delete it or give another folder") from None
+    if notes["device"] != generator.device.type:
+        was, now = notes["device"], generator.device.type
+        raise ValueError(f"{path} was trained on {was}, whose random numbers {now} cannot continue; set device={was}")
     checkpoint.unpack_adam(stage.student, optimizer, checkpoint.unpack("adam", tensors))
     generator.set_state(tensors["generator"])
     clips.load_state_dict(notes["clips"])
@@ -184,4 +187,4 @@ def _log(folder: Path, row: dict) -> None:
 def read_log(folder: Path) -> Iterator[dict]:
     """The rows that `fit` logged: step, mean loss since the row before, seconds of training up to here."""
     with open(folder / "log.jsonl") as file:
-        yield from map(json.loads, file)
+        yield from (json.loads(line) for line in file if line.endswith("\n"))  # a kill may tear the last one

@@ -35,6 +35,7 @@ from worldsim_training.teacher_forcing import TeacherForcing
 
 STAGES = ("collect", "teacher_forcing", "consistency", "outcomes", "export")
 NETWORK = "network"
+BUDGET = {"steps", "seconds", "decay", "checkpoint_every", "folder"}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SETTINGS = "config.yaml"
 SCORES = "validation.json"
@@ -60,6 +61,12 @@ class Pipeline:
         if self.validation.clips < 1 or self.validation.frames < 2:
             seen = f"{self.validation.clips} clips of {self.validation.frames} frames"
             raise ValueError(f"validation on {seen}; it needs at least 1 clip and 2 frames")
+        if self.world.data.clip_frames < 2:
+            raise ValueError(f"world.data.clip_frames is {self.world.data.clip_frames}; a clip has at least 2 frames")
+        for stage in (self.world.teacher_forcing, self.world.consistency, self.world.outcomes):
+            for key in ("steps", "batch", "checkpoint_every"):
+                if getattr(stage.loop, key) < 1:
+                    raise ValueError(f"loop.{key} is {getattr(stage.loop, key)}; use at least 1")
 
     def run(self) -> bool:
         """All stages, or the one asked for; False where `stop_after_s` was up before the end."""
@@ -80,7 +87,11 @@ class Pipeline:
             seed=data.seed,
             episode_steps=data.episode_steps,
         )
-        collect.collect(settings, self.game)
+        try:
+            collect.collect(settings, self.game)
+        except ValueError as error:
+            hint = "world.data.folder=, or world.data.frames= and world.data.seed= as they are there"
+            raise ValueError(f"{str(error).removesuffix('; choose another out=')}; set {hint}") from None
         return True
 
     def teacher_forcing(self) -> bool:
@@ -138,7 +149,7 @@ class Pipeline:
             max_episode_steps=self.game.max_episode_steps,
             shift=self.world.shift,
         )
-        heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False)
+        heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
         denoiser = self._load(self._result("consistency")).cpu()
         world = WorldModel(info, self.game.actions, denoiser, heads, self._starts())
         _replace_folder(self.out / "world", world.save_pretrained)
@@ -195,10 +206,10 @@ class Pipeline:
         if not (folder / loop.CHECKPOINT).is_file():
             return False
         notes = checkpoint.load_notes(folder / loop.CHECKPOINT)
-        for key in ("game", "model", "start"):
-            before = notes["settings"].get(key)
-            if before != settings[key]:
-                seen = f"{folder} was trained with another {key} ({before}, now {settings[key]})"
+        before, now = _recipe(notes["settings"]), _recipe(settings)
+        for key in now:
+            if before.get(key) != now[key]:
+                seen = f"{folder} was trained with {key} {before.get(key)}, now it is {now[key]}"
                 raise ValueError(f"{seen}; delete that folder or choose another out=")
         done = loop.progress(notes["step"], notes["seconds"], config.loop) >= 1.0
         written = (folder / NETWORK).is_dir() and (folder / last_written).is_file()
@@ -253,10 +264,15 @@ class Pipeline:
         return CausalDiT(self.game.height, self.game.width, self.game.actions.size, **model).to(self.device)
 
     def _load(self, folder: Path, dtype: torch.dtype = torch.float32) -> CausalDiT:
-        network = CausalDiT.from_pretrained(folder, torch_dtype=dtype, low_cpu_mem_usage=False)
+        network = CausalDiT.from_pretrained(folder, torch_dtype=dtype, low_cpu_mem_usage=False, use_safetensors=True)
         if network.config.action_size != self.game.actions.size:
             seen = network.config.action_size
             raise ValueError(f"{folder} takes {seen} action channels; {self.game.name} has {self.game.actions}")
+        asked = {"height": self.game.height, "width": self.game.width, **vars(self.world.model)}
+        for key, value in asked.items():
+            there = network.config[key]
+            if there != (list(value) if isinstance(there, list) else value):
+                raise ValueError(f"the network in {folder} has {key} {there}; this world asks for {value}")
         return network.to(self.device)
 
     def _result(self, stage: str) -> Path:
@@ -269,6 +285,17 @@ class Pipeline:
         """Change the network: its packed pass runs compiled, where a compiler is present."""
         if self.config.compile and any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
             network.packed = torch.compile(network.packed, dynamic=False)
+
+
+def _recipe(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a stage as flat data, without those that only say how long it goes on and where its data lies."""
+    flat = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= {f"{key}.{inner}": each for inner, each in _recipe(value).items()}
+        else:
+            flat[key] = value
+    return {key: value for key, value in flat.items() if key.rsplit(".", 1)[-1] not in BUDGET}
 
 
 def _replace_folder(folder: Path, write: Callable[[Path], object]) -> None:

@@ -71,6 +71,18 @@ class CommittingAttention(CachedAttention):
         return super().__call__(layer, query, key, value)
 
 
+class UnitNorm(nn.Module):
+    """Root-mean-square normalisation of the last axis, as `nn.RMSNorm` but in half as many operations on a CPU."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        return x * (x.shape[-1] ** 0.5 / length.clamp(min=1e-6)).to(x.dtype) * self.weight
+
+
 class Attention(nn.Module):
     """Projections of multi-head attention with normalised queries and keys."""
 
@@ -78,8 +90,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.query_norm = nn.RMSNorm(dim // heads, eps=1e-6)
-        self.key_norm = nn.RMSNorm(dim // heads, eps=1e-6)
+        self.query_norm = UnitNorm(dim // heads)
+        self.key_norm = UnitNorm(dim // heads)
         self.out = nn.Linear(dim, dim)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
