@@ -18,6 +18,7 @@ LAYERS = {
     "worldsim.sampler": 1,
     "worldsim.codec": 1,
     "worldsim.heads": 1,
+    "worldsim.engine": 2,
     "worldsim.models": 2,
     "worldsim.rollout": 3,
     "worldsim.world_model": 4,

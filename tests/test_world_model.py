@@ -32,9 +32,8 @@ def world():
 
 def in_bfloat16(world):
     """The world in the precision that a loaded one plays in."""
-    world.denoiser.to(torch.bfloat16)
-    world.heads.to(torch.bfloat16)
-    return world
+    parts = world.denoiser.to(torch.bfloat16), world.heads.to(torch.bfloat16)
+    return WorldModel(world.info, world.actions, *parts, world.starts)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from PIL import Image
 from torch import Tensor
 
+from worldsim import engine
 from worldsim.action import ActionSpec
 from worldsim.cache import KVCache
 from worldsim.codec import PixelCodec
@@ -118,6 +119,8 @@ class WorldModel:
         self.info = info
         self.actions = actions
         self.denoiser = denoiser.eval().requires_grad_(False)
+        self.painter = engine.packed(self.denoiser)
+        """The denoiser as it is played."""
         self.heads = heads.eval().requires_grad_(False)
         self.starts = starts
         self.codec = codec or PixelCodec()
@@ -139,8 +142,8 @@ class WorldModel:
         Raises ValueError on any other shape or type.
         """
         self._check_past(frames, actions, seeds)
-        cache = self.denoiser.new_cache(len(frames))
-        remember(self.denoiser, cache, self._to_network(frames), actions.to(self.device))
+        cache = self.painter.new_cache(len(frames))
+        remember(self.painter, cache, self._to_network(frames), actions.to(self.device))
         generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         return WorldState(cache, generators, frames[:, -1].to(self.device, copy=True))
 
@@ -165,7 +168,7 @@ class WorldModel:
             drawn = [torch.randn(shape, generator=generator) for generator in state.generators]
             return torch.stack(drawn).to(self.device)
 
-        frame = next_frame(self.denoiser, sampler, state.cache, action.to(self.device), noise)
+        frame = next_frame(self.painter, sampler, state.cache, action.to(self.device), noise)
         return self.codec.decode(frame)
 
     @torch.no_grad()
@@ -175,7 +178,7 @@ class WorldModel:
         self._check_frame(state, frame)
         painted = self._to_network(frame)
         reward, ended = self.heads.read(self._to_network(state.last), painted)
-        self.denoiser.commit(painted, action.to(self.device), state.cache)
+        self.painter.commit(painted, action.to(self.device), state.cache)
         state.last = frame.clone()
         state.step_count += 1
         return Step(frame, reward, ended)
