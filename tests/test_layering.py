@@ -13,6 +13,7 @@ PACKAGES = {"worldsim": ROOT, "worldsim_envs": ROOT / "envs", "worldsim_training
 # Module of worldsim -> its layer; a module imports only from layers below its own.
 LAYERS = {
     "worldsim.action": 0,
+    "worldsim.arguments": 0,
     "worldsim.worlds": 0,
     "worldsim.cache": 1,
     "worldsim.sampler": 1,
@@ -30,7 +31,15 @@ LAYERS = {
 }
 
 # Modules that need no torch, not even inside a function.
-TORCH_FREE = {"worldsim.action", "worldsim.worlds", "worldsim.info", "worldsim.window", "worldsim.play", "worldsim.cli"}
+TORCH_FREE = {
+    "worldsim.action",
+    "worldsim.arguments",
+    "worldsim.worlds",
+    "worldsim.info",
+    "worldsim.window",
+    "worldsim.play",
+    "worldsim.cli",
+}
 TORCH_FREE |= {"worldsim_envs.games"}
 HEAVY = {"torch", "diffusers", "torchmetrics", "tensorboard", "stable_baselines3"}
 

@@ -18,6 +18,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from worldsim.arguments import natural, positive
 from worldsim.window import NoDisplay, Status, Window, open_display
 
 WORLD = EnvSpec("worldsim/World-v0", entry_point="worldsim_envs.env:WorldEnv")  # any world, by name or folder
@@ -154,9 +155,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `worldsim play`."""
     parser.add_argument("world", nargs="?", default="boxing", help="a shipped world or a folder (default: boxing)")
     parser.add_argument("--steps", type=int, help="denoising steps a frame: 1, 2 or 4 (default: the world's own)")
-    parser.add_argument("--fps", type=_positive(float), help="full speed, frames per second (default: the game's own)")
-    parser.add_argument("--scale", type=_positive(int), help="screen pixels a game pixel (default: suits the screen)")
-    parser.add_argument("--seed", type=_natural, help="of the first round (default: a new one each time)")
+    parser.add_argument("--fps", type=positive(float), help="full speed, frames per second (default: the game's own)")
+    parser.add_argument("--scale", type=positive(int), help="screen pixels a game pixel (default: suits the screen)")
+    parser.add_argument("--seed", type=natural, help="of the first round (default: a new one each time)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
 
 
@@ -196,21 +197,3 @@ def record_instead(args: argparse.Namespace) -> int:
         value = vars(args)[option]
         asked += [] if value is None else [f"--{option}", str(value)]
     return record.run(parser.parse_args(asked))
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
-    return value
-
-
-def _positive(kind: type) -> Callable[[str], float]:
-    def parse(text: str):
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
-        return value
-
-    parse.__name__ = kind.__name__  # argparse names it where the text is no number at all
-    return parse

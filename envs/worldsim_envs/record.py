@@ -26,6 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from worldsim.action import ActionSpec
+from worldsim.arguments import natural, positive
 from worldsim_envs.env import WorldEnv
 from worldsim_envs.games import Game, source_game
 from worldsim_envs.games.policies import HeldRandom
@@ -54,10 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `worldsim record`."""
     parser.add_argument("world", nargs="?", default="boxing", help="a shipped world or a folder (default: boxing)")
     parser.add_argument("--agent", default="random", help="random, noop, actions.json or agent.py (default: random)")
-    parser.add_argument("--seconds", type=_positive, default=20.0, help="length of the clip (default: 20)")
+    parser.add_argument("--seconds", type=positive(float), default=20.0, help="length of the clip (default: 20)")
     parser.add_argument("--out", type=Path, default=Path("clip.mp4"), help="the clip (default: clip.mp4)")
     parser.add_argument("--sheet", type=Path, help="the contact sheet (default: beside the clip, as .png)")
-    parser.add_argument("--seed", type=_natural, default=0, help="of start, agent and noise (default: 0)")
+    parser.add_argument("--seed", type=natural, default=0, help="of start, agent and noise (default: 0)")
     parser.add_argument("--steps", type=int, help="denoising steps a frame: 1, 2 or 4 (default: the world's own)")
     parser.add_argument("--scale", type=_even, default=6, help="clip pixels a game pixel, even, 2..16 (default: 6)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
@@ -275,20 +276,6 @@ def _action_name(action: Any, spec: ActionSpec) -> str:
     if spec.table is not None:
         return spec.names[int(action)] if spec.names else f"action {action}"
     return "  ".join(f"{channel.name} {value:+.1f}" for channel, value in zip(spec.channels, action, strict=True))
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
-    return value
-
-
-def _positive(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
-    return value
 
 
 def _even(text: str) -> int:

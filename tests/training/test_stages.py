@@ -13,8 +13,9 @@ from worldsim.sampler import FewStepSampler, step_sigmas
 from worldsim_training import loop, validate
 from worldsim_training.config import ConsistencyConfig, ContextConfig, LoopConfig, TeacherForcingConfig
 from worldsim_training.consistency import Consistency
+from worldsim_training.context import paint_clip
 from worldsim_training.dataset import Clip, ClipSampler, Recording
-from worldsim_training.outcomes import Outcomes, paint_clip
+from worldsim_training.outcomes import Outcomes
 from worldsim_training.teacher_forcing import TeacherForcing
 
 CONTEXT = ContextConfig(noise_share=0.0, action_dropout=0.0)  # so short a training needs every frame
@@ -193,7 +194,7 @@ def test_every_painted_frame_comes_from_the_real_ones_before_it(student, recordi
     clip = Clip(clip.frames, clip.actions, torch.tensor([[False, True, True]] * 2), clip.rewards, clip.ended)
     real = PixelCodec().encode(clip.frames)
     sampler = FewStepSampler(step_sigmas(1, 2.0))
-    painted = paint_clip(student, sampler, real, clip, torch.Generator().manual_seed(3))
+    painted = paint_clip(student, sampler, real, clip.actions, clip.known, torch.Generator().manual_seed(3))
     noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(3))
     cache = student.new_cache(2)
     with torch.no_grad():

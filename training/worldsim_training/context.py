@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from worldsim.models.dit import CausalDiT
-from worldsim.sampler import add_noise
+from worldsim.sampler import FewStepSampler, add_noise
 from worldsim_training.config import ContextConfig
 from worldsim_training.dataset import Clip
+
+ONE_STEP = FewStepSampler((1.0,))
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ def spoil(
     known = clip.known & (uniform(batch, length) >= config.action_dropout)
     context = frames
     if painted := round(config.painted_share * batch):
-        one_step = _paint(frames[:painted], clip.actions[:painted], known[:painted], network, generator)
+        one_step = paint_clip(network, ONE_STEP, frames[:painted], clip.actions[:painted], known[:painted], generator)
         context = torch.cat((one_step, frames[painted:]))
     sigma = config.noise_max * uniform(batch, 1) * (uniform(batch, 1) < config.noise_share)
     sigma = sigma.expand(batch, length).contiguous()
@@ -52,9 +54,21 @@ def spoil(
 
 
 @torch.no_grad()
-def _paint(frames: Tensor, actions: Tensor, known: Tensor, network: CausalDiT, generator: torch.Generator) -> Tensor:
-    """Every frame as the network paints it in one step from the real frames before; the first stays real."""
-    noise = torch.randn(frames.shape, device=frames.device, generator=generator)
-    level = frames.new_ones(frames.shape[:2])
-    painted = network.packed(noise, level, frames, torch.zeros_like(level), actions, known)
-    return torch.cat((frames[:, :1], painted[:, 1:].clamp(-1.0, 1.0)), dim=1)
+def paint_clip(
+    painter: CausalDiT,
+    sampler: FewStepSampler,
+    real: Tensor,
+    actions: Tensor,
+    known: Tensor,
+    generator: torch.Generator,
+) -> Tensor:
+    """Every frame of real (B, T, C, H, W) as painted from the real frames before it; the first stays real.
+
+    actions: (B, T, A), known: (B, T) bool, as in `Clip`.
+    """
+    conditions = Conditions(real, real.new_zeros(real.shape[:2]), actions, known)
+    painted = sampler(
+        lambda x, sigma: conditions.predict(painter, x, x.new_full(x.shape[:2], sigma)),
+        lambda: torch.randn(real.shape, device=real.device, generator=generator),
+    )
+    return torch.cat((real[:, :1], painted[:, 1:].clamp(-1.0, 1.0)), dim=1)

@@ -9,7 +9,7 @@ from worldsim.codec import PixelCodec
 from worldsim.heads import OutcomeHead, outcome_loss
 from worldsim.models.dit import CausalDiT
 from worldsim.sampler import FewStepSampler
-from worldsim_training.context import Conditions
+from worldsim_training.context import paint_clip
 from worldsim_training.dataset import Clip
 from worldsim_training.loop import average_of
 
@@ -28,23 +28,10 @@ class Outcomes:
 
     def loss(self, clip: Clip, generator: torch.Generator) -> Tensor:
         real = self.codec.encode(clip.frames)
-        painted = paint_clip(self.painter, self.sampler, real, clip, generator)
+        painted = paint_clip(self.painter, self.sampler, real, clip.actions, clip.known, generator)
         shown = torch.randint(3, (*real.shape[:2], 1, 1, 1), device=real.device, generator=generator)[:, 1:]
         before = torch.where(shown == 2, painted[:, :-1], real[:, :-1]).flatten(0, 1)
         after = torch.where(shown == 0, real[:, 1:], painted[:, 1:]).flatten(0, 1)
         values = torch.tensor(self.student.config.rewards, device=real.device)
         rewards, ended = clip.rewards[:, 1:].flatten(), clip.ended[:, 1:].flatten()
         return outcome_loss(*self.student(before, after), rewards, ended, values)
-
-
-@torch.no_grad()
-def paint_clip(
-    painter: CausalDiT, sampler: FewStepSampler, real: Tensor, clip: Clip, generator: torch.Generator
-) -> Tensor:
-    """Every frame of real (B, T, C, H, W) as painted from the real frames before it; the first stays real."""
-    conditions = Conditions(real, real.new_zeros(real.shape[:2]), clip.actions, clip.known)
-    painted = sampler(
-        lambda x, sigma: conditions.predict(painter, x, x.new_full(x.shape[:2], sigma)),
-        lambda: torch.randn(real.shape, device=real.device, generator=generator),
-    )
-    return torch.cat((real[:, :1], painted[:, 1:].clamp(-1.0, 1.0)), dim=1)
