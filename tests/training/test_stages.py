@@ -211,7 +211,8 @@ def test_the_head_learns_reward_and_end_off_real_and_painted_frames(student, rec
     train(stage, recording, folder, steps=80, learning_rate=3e-3)
     clip = ClipSampler(recording, 4, 64, seed=9).sample()
     real, earned = PixelCodec().encode(clip.frames), clip.rewards[:, 1:].flatten()
-    painted = paint_clip(student, FewStepSampler(step_sigmas(2, 2.0)), real, clip, torch.Generator().manual_seed(0))
+    sampler, generator = FewStepSampler(step_sigmas(2, 2.0)), torch.Generator().manual_seed(0)
+    painted = paint_clip(student, sampler, real, clip.actions, clip.known, generator)
     for after in (real, painted):
         rewards, ended = stage.average.read(real[:, :-1].flatten(0, 1), after[:, 1:].flatten(0, 1))
         assert (rewards == earned)[earned == 1].float().mean() > 0.9
