@@ -9,6 +9,17 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny networks: threads that wait for each other only cost
 
 
+@pytest.fixture(scope="module")
+def one_thread():
+    """One thread is quickest for networks this small and where other tests run beside these."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("atari") and find_spec("ale_py") is None:
         pytest.skip('needs ale-py: pip install "worldsim[atari]"')

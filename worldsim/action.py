@@ -143,7 +143,7 @@ class ActionSpec:
         names = [channel.name for channel in self.channels]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"an action specification needs channels with different names; got {names}")
-        wanted = {name if kind == "button" else f"{name}{way}" for name, kind in self._kinds() for way in "+-"}
+        wanted = {each.name if each.kind == "button" else f"{each.name}{way}" for each in self.channels for way in "+-"}
         if unknown := sorted(set(self.keys) - wanted):
             raise ValueError(
                 f"keys are given for {', '.join(unknown)}; this world takes keys for {', '.join(sorted(wanted))}"
@@ -152,9 +152,6 @@ class ActionSpec:
             raise ValueError(f"action table has shape {self.table.shape}; it must be (actions, {self.size})")
         if self.table is not None and self.names and len(self.names) != len(self.table):
             raise ValueError(f"{len(self.names)} action names for {len(self.table)} actions; give one each")
-
-    def _kinds(self) -> list[tuple[str, str]]:
-        return [(channel.name, channel.kind) for channel in self.channels]
 
     def _listed(self) -> str:
         return ", ".join(channel.name for channel in self.channels)

@@ -23,13 +23,7 @@ PLAN = evaluate.Plan(
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def threads():
-    """One thread is quickest where other tests run beside these."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class RealWorld:

@@ -20,13 +20,7 @@ CONFIG = LoopConfig(steps=4, batch=2, learning_rate=1e-2, warmup=2, checkpoint_e
 CONTEXT = ContextConfig(painted_share=0.5)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def threads():
-    """One thread is quickest for networks this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

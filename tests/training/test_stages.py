@@ -22,13 +22,7 @@ CONTEXT = ContextConfig(noise_share=0.0, action_dropout=0.0)  # so short a train
 WINDOW = 4
 
 
-@pytest.fixture(autouse=True, scope="module")
-def threads():
-    """One thread is quickest for networks this small."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
