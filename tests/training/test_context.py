@@ -7,8 +7,9 @@ import torch
 from tiny import tiny_denoiser
 
 from worldsim.codec import PixelCodec
+from worldsim.sampler import FewStepSampler
 from worldsim_training.config import ContextConfig, TeacherForcingConfig
-from worldsim_training.context import spoil
+from worldsim_training.context import paint_clip, spoil
 from worldsim_training.dataset import Clip
 from worldsim_training.teacher_forcing import TeacherForcing
 
@@ -98,6 +99,7 @@ def test_a_painted_frame_is_the_one_step_answer_after_real_frames(network):
     frames, conditions = spoilt(network, clip, painted_share=1.0)
     generator = torch.Generator().manual_seed(0)
     torch.rand((2, 4), generator=generator)  # the draw of the dropped actions
+    torch.randint(1, (), generator=generator)  # and of the rounds
     noise = torch.randn(frames.shape, generator=generator)
     cache = network.new_cache(2)
     with torch.no_grad():
@@ -106,6 +108,35 @@ def test_a_painted_frame_is_the_one_step_answer_after_real_frames(network):
         answer = network(noise[:, 3], torch.ones(2), clip.actions[:, 3], cache)
     # Clip 1 does not begin its episode: its first frame has an action that a new world would not know.
     assert torch.allclose(conditions.context[0, 3], answer[0].clamp(-1, 1), atol=1e-5)
+
+
+def test_painted_as_often_as_a_clip_has_frames_the_context_is_a_rollout(network):
+    clip = make_clip(1, 4)
+    frames = PixelCodec().encode(clip.frames)
+    noise = torch.randn(frames.shape, generator=torch.Generator().manual_seed(3))
+    dream = frames
+    for _ in range(3):  # the same noise every time, so that only the memory changes
+        generator = torch.Generator().manual_seed(3)
+        dream = paint_clip(network, FewStepSampler((1.0,)), dream, clip.actions, clip.known, generator)
+    cache = network.new_cache(1)
+    with torch.no_grad():
+        network.commit(frames[:, 0], None, cache)
+        for t in range(1, 4):
+            frame = network(noise[:, t], torch.ones(1), clip.actions[:, t], cache).clamp(-1, 1)
+            assert torch.allclose(dream[:, t], frame, atol=1e-5)
+            network.commit(frame, clip.actions[:, t], cache)
+
+
+def test_the_rounds_of_painting_are_uniform_up_to_their_most(network, monkeypatch):
+    rounds = []
+    monkeypatch.setattr("worldsim_training.context.paint_clip", lambda n, s, frames, *rest: rounds.append(s) or frames)
+    counts = []
+    for seed in range(300):
+        rounds.clear()
+        spoilt(network, make_clip(2, 2), seed, painted_share=1.0, painted_rounds=3, painted_sigmas=(1.0, 0.5))
+        counts.append(len(rounds))
+    assert rounds[0].sigmas == (1.0, 0.5)
+    assert all(80 < counts.count(n) < 120 for n in (1, 2, 3)) and set(counts) == {1, 2, 3}
 
 
 def test_no_gradient_flows_through_what_was_painted(network):

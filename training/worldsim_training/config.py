@@ -45,7 +45,11 @@ class ContextConfig:
     noise_max: float = 0.3
     """sigma of that noise is uniform in [0, noise_max]."""
     painted_share: float = 0.0
-    """Share of clips whose context is what the network itself paints from real frames, in one step."""
+    """Share of clips whose context is what the network itself paints, beginning from real frames."""
+    painted_sigmas: tuple[float, ...] = (1.0,)
+    """Noise levels of the sampler that paints it."""
+    painted_rounds: int = 1
+    """At most so many times in a row, each from what was painted before; how many is uniform."""
     action_dropout: float = 0.1
     """Share of frames that see the null action."""
 

@@ -12,8 +12,6 @@ from worldsim.sampler import FewStepSampler, add_noise
 from worldsim_training.config import ContextConfig
 from worldsim_training.dataset import Clip
 
-ONE_STEP = FewStepSampler((1.0,))
-
 
 @dataclass(frozen=True)
 class Conditions:
@@ -45,8 +43,11 @@ def spoil(
     known = clip.known & (uniform(batch, length) >= config.action_dropout)
     context = frames
     if painted := round(config.painted_share * batch):
-        one_step = paint_clip(network, ONE_STEP, frames[:painted], clip.actions[:painted], known[:painted], generator)
-        context = torch.cat((one_step, frames[painted:]))
+        sampler, dream = FewStepSampler(config.painted_sigmas), frames[:painted]
+        rounds = torch.randint(config.painted_rounds, (), device=frames.device, generator=generator)
+        for _ in range(1 + int(rounds)):
+            dream = paint_clip(network, sampler, dream, clip.actions[:painted], known[:painted], generator)
+        context = torch.cat((dream, frames[painted:]))
     sigma = config.noise_max * uniform(batch, 1) * (uniform(batch, 1) < config.noise_share)
     sigma = sigma.expand(batch, length).contiguous()
     eps = torch.randn(frames.shape, device=frames.device, generator=generator)
@@ -57,18 +58,19 @@ def spoil(
 def paint_clip(
     painter: CausalDiT,
     sampler: FewStepSampler,
-    real: Tensor,
+    frames: Tensor,
     actions: Tensor,
     known: Tensor,
     generator: torch.Generator,
 ) -> Tensor:
-    """Every frame of real (B, T, C, H, W) as painted from the real frames before it; the first stays real.
+    """Every frame of frames (B, T, C, H, W) as painted from those before it, all at once; the first stays.
 
-    actions: (B, T, A), known: (B, T) bool, as in `Clip`.
+    From real frames that is one step ahead; painted again and again it nears a rollout, an n-th time from n steps of
+    the network's own. actions: (B, T, A), known: (B, T) bool, as in `Clip`.
     """
-    conditions = Conditions(real, real.new_zeros(real.shape[:2]), actions, known)
+    conditions = Conditions(frames, frames.new_zeros(frames.shape[:2]), actions, known)
     painted = sampler(
         lambda x, sigma: conditions.predict(painter, x, x.new_full(x.shape[:2], sigma)),
-        lambda: torch.randn(real.shape, device=real.device, generator=generator),
+        lambda: torch.randn(frames.shape, device=frames.device, generator=generator),
     )
-    return torch.cat((real[:, :1], painted[:, 1:].clamp(-1.0, 1.0)), dim=1)
+    return torch.cat((frames[:, :1], painted[:, 1:].clamp(-1.0, 1.0)), dim=1)
