@@ -136,6 +136,23 @@ def test_distillation_trains_every_interval_and_the_last_one_on_its_teacher(reco
     assert all(weight.grad is not None for weight in stage.student.parameters())
 
 
+def test_a_share_kept_at_pure_noise_learns_the_mean_of_its_teacher_and_all_else_is_distilled(recording, monkeypatch):
+    network = tiny_denoiser(height=HEIGHT, width=WIDTH, action_size=4, dim=16, depth=1)
+    config = ConsistencyConfig(intervals=4, grid_shift=2.0, mean_share=0.5)
+    stage = Consistency(network, config, ContextConfig(painted_share=0.0))
+    with torch.no_grad():
+        for weight in stage.average.parameters():
+            weight.mul_(1.1)
+    teacher, average, student = (spied(each, monkeypatch) for each in (stage.teacher, stage.average, stage.student))
+    loss = stage.loss(ClipSampler(recording, 4, 64, seed=0).sample(), torch.Generator().manual_seed(0))
+    sigma, sigma_next = student[0][1], average[0][1]
+    mean, last = ((level == end)[..., None, None, None] for level, end in ((sigma, 1.0), (sigma_next, 0.0)))
+    assert abs(mean.float().mean() - 0.5) < 0.1 and len(sigma.unique()) == 4
+    end = torch.where(last, average[0][0], average[0][-1])
+    expected = torch.where(mean, teacher[0][-1], end)
+    assert torch.allclose(loss, (student[0][-1] - expected)[:, 1:].square().mean(), rtol=1e-4)
+
+
 def test_a_stage_starts_all_its_networks_from_the_teacher():
     network = tiny_denoiser(height=HEIGHT, width=WIDTH, action_size=4, dim=16, depth=1)
     weights = {name: weight.clone() for name, weight in network.state_dict().items()}

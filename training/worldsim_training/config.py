@@ -93,6 +93,8 @@ class ConsistencyConfig:
     grid_shift: float = 2.0
     """Shift of the distillation grid; need not be the sampler's. The last interval biases the solver most, and a small
     shift shortens it."""
+    mean_share: float = 0.0
+    """Share of frames at pure noise, where the student keeps answering its teacher's mean instead of a sample."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ class Consistency:
         x_0 = self.codec.encode(clip.frames)
         device = x_0.device
         conditions = spoil(x_0, clip, self.average, self.context, generator)
-        index = torch.randint(self.config.intervals, x_0.shape[:2], device=device, generator=generator)
+        index = self._points(x_0.shape[:2], generator)
         eps = torch.randn(x_0.shape, device=device, generator=generator)
         x_n, sigma, sigma_next = consistency_points(x_0, eps, index, self.grid.to(device))
         with torch.no_grad():
@@ -41,5 +41,16 @@ class Consistency:
             target = consistency_target(
                 x_n, teacher_x_0, sigma, sigma_next, lambda x, level: conditions.predict(self.average, x, level)
             )
+            if self.config.mean_share:
+                target = torch.where((index == 0)[..., None, None, None], teacher_x_0, target)
         predicted = conditions.predict(self.student, x_n, sigma)
         return frame_error(predicted, target)[:, 1:].mean()  # the first frame of a clip remembers nothing
+
+    def _points(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """(B, T) intervals of the grid, uniform but for the share that is kept at pure noise."""
+        device = generator.device
+        index = torch.randint(self.config.intervals, shape, device=device, generator=generator)
+        if not self.config.mean_share:
+            return index
+        kept = torch.rand(shape, device=device, generator=generator) < self.config.mean_share
+        return torch.where(kept, 0, index.clamp(min=1))
