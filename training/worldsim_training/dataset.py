@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,13 @@ class Recording:
         entries = _choose(folder, meta, split, policies)
         spec = ActionSpec.from_json(meta["actions"])
         recording = cls._empty(entries, spec, meta)
-        for e, entry in enumerate(tqdm(entries, desc=f"load {split}", unit="episode", disable=not progress)):
-            recording._fill(e, folder / entry["file"], entry["sha256"])
+        with ThreadPoolExecutor() as executor:  # unpacking and hashing release the interpreter's lock
+            jobs = [
+                executor.submit(recording._fill, e, folder / entry["file"], entry["sha256"])
+                for e, entry in enumerate(entries)
+            ]
+            for job in tqdm(jobs, desc=f"load {split}", unit="episode", disable=not progress):
+                job.result()
         return recording
 
     def to(self, device: torch.device | str) -> TensorRecording:

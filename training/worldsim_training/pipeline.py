@@ -261,7 +261,7 @@ class Pipeline:
     def _fresh(self) -> CausalDiT:
         torch.manual_seed(self.world.teacher_forcing.loop.seed)
         model = vars(self.world.model)
-        return CausalDiT(self.game.height, self.game.width, self.game.actions.size, **model).to(self.device)
+        return self._placed(CausalDiT(self.game.height, self.game.width, self.game.actions.size, **model))
 
     def _load(self, folder: Path, dtype: torch.dtype = torch.float32) -> CausalDiT:
         network = CausalDiT.from_pretrained(folder, torch_dtype=dtype, low_cpu_mem_usage=False, use_safetensors=True)
@@ -273,7 +273,12 @@ class Pipeline:
             there = network.config[key]
             if there != (list(value) if isinstance(there, list) else value):
                 raise ValueError(f"the network in {folder} has {key} {there}; this world asks for {value}")
-        return network.to(self.device)
+        return self._placed(network)
+
+    def _placed(self, network: CausalDiT) -> CausalDiT:
+        """The network on the device; a GPU's convolutions run in half the time with their channels last."""
+        on_gpu = self.device.type == "cuda"
+        return network.to(self.device, memory_format=torch.channels_last if on_gpu else torch.preserve_format)
 
     def _result(self, stage: str) -> Path:
         folder = self.out / stage / NETWORK
