@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from worldsim_envs.games import Game, game_actions, game_class, game_names, make_game
-from worldsim_envs.games.boxing import SCALE_X, SCALE_Y
+from worldsim_envs.games.boxing import OPENING_ACTION_STEPS, OPENING_NOOP_FRAMES, SCALE_X, SCALE_Y, SKIP, next_luck
 
 SPEC = game_actions("boxing")
 GRASS = np.full((64, 64, 3), (110, 156, 66), np.uint8)
@@ -28,6 +28,28 @@ def play(game: Game, policy: str, seed: int, steps: int):
         rewards.append(reward)
         rings.append(game.ring())
     return np.stack(frames), np.array(rewards), rings, ended
+
+
+def play_to(game: Game, policy: str, seed: int, steps: int):
+    """The state after some steps under a policy, which the game is then in."""
+    play(game, policy, seed, steps)
+    return game.save()
+
+
+def frames_under(game: Game, actions):
+    return np.stack([game.step(action)[0] for action in actions])
+
+
+def rings_under(game: Game, state, actions, rng=None):
+    """States of the ring after each action from a saved state on, with luck drawn from rng where it is given."""
+    game.restore(state)
+    if rng is not None:
+        game.reroll(rng)
+    rings = []
+    for action in actions:
+        game.step(action)
+        rings.append(game.ring())
+    return rings
 
 
 def test_the_18_actions_are_all_combinations_of_a_direction_and_the_button():
@@ -146,6 +168,105 @@ def test_positions_are_read_through_noise(game):
     for find in (game.player_xy, game.opponent_xy):
         moved = [np.abs(np.subtract(find(a), find(b))) for a, b in zip(frames, noisy, strict=True)]
         assert np.mean(moved) < 0.3
+
+
+def lucks_from(luck: int) -> list[int]:
+    """One cycle of the shift register."""
+    cycle = [luck]
+    while (luck := next_luck(luck)) != cycle[0]:
+        cycle.append(luck)
+    return cycle
+
+
+def test_the_lucks_are_one_cycle_of_32767():
+    cycle = lucks_from(next_luck(1))
+    assert len(cycle) == len(set(cycle)) == 32767
+
+
+@pytest.mark.atari
+def test_every_game_starts_with_the_same_luck_and_so_runs_in_step_with_the_clock(game):
+    cycle, screens = lucks_from(0x0066), set()
+    for seed in range(12):
+        game.reset(seed)
+        screens.add(cycle.index(game.luck()))
+    assert len(screens) >= 10 and max(screens) < OPENING_NOOP_FRAMES + SKIP * (1 + OPENING_ACTION_STEPS)
+
+
+@pytest.mark.atari
+def test_luck_steps_once_a_screen_by_the_rule_whatever_is_played(game):
+    for policy, seed in (("fighter", 0), ("random", 1)):
+        choose = game.policies()[policy](np.random.default_rng(seed))
+        game.reset(seed)
+        expected = game.luck()
+        for _ in range(300):
+            game.step(choose(game))
+            for _ in range(SKIP):
+                expected = next_luck(expected)
+            assert game.luck() == expected
+
+
+@pytest.mark.atari
+def test_every_luck_that_is_drawn_is_set_and_steps_by_the_rule(game):
+    state, rng, drawn = play_to(game, "fighter", 3, 50), np.random.default_rng(0), set()
+    for _ in range(200):
+        game.restore(state)
+        game.reroll(rng)
+        drawn.add(luck := game.luck())
+        game.step(0)
+        assert game.luck() == next_luck(next_luck(next_luck(next_luck(luck))))
+    assert len(drawn) > 190
+
+
+@pytest.mark.atari
+def test_a_reroll_changes_two_bytes_of_memory_and_nothing_shown(game):
+    play_to(game, "fighter", 0, 100)
+    memory, screen, shown = game._ale.getRAM(), game._ale.getScreenRGB(), game.save().frame
+    game.reroll(np.random.default_rng(0))
+    assert np.flatnonzero(game._ale.getRAM() != memory).tolist() == [93, 94]
+    assert np.array_equal(game._ale.getScreenRGB(), screen) and np.array_equal(game.save().frame, shown)
+
+
+@pytest.mark.atari
+def test_other_luck_changes_what_the_opponent_does_and_the_player_only_by_that(game):
+    rng, moved, compared = np.random.default_rng(0), 0, 0
+    for seed in range(10):
+        state, actions = play_to(game, "mixed", seed, 60), rng.integers(18, size=16)
+        recorded = rings_under(game, state, actions)
+        other = rings_under(game, state, actions, rng)
+        doings = [[(ring.opponent, ring.opponent_score) for ring in rings] for rings in (recorded, other)]
+        apart = [a != b for a, b in zip(*doings, strict=True)]  # it stands elsewhere, or a punch of its landed
+        first = apart.index(True) if True in apart else len(apart)
+        assert [ring.player for ring in recorded[:first]] == [ring.player for ring in other[:first]]
+        moved, compared = moved + apart[-1], compared + first
+    assert moved >= 8 and compared >= 20
+
+
+@pytest.mark.atari
+def test_own_luck_back_or_a_restored_state_goes_on_as_before(game):
+    state, rng = play_to(game, "fighter", 0, 60), np.random.default_rng(0)
+    luck, actions = game.luck(), rng.integers(18, size=60)
+    recorded = frames_under(game, actions)
+    game.restore(state)
+    game.reroll(rng)
+    rerolled, other = game.save(), frames_under(game, actions)
+    assert not np.array_equal(recorded, other)
+    game.restore(state)
+    assert np.array_equal(recorded, frames_under(game, actions))
+    game.restore(rerolled)
+    assert np.array_equal(other, frames_under(game, actions))
+    game.restore(rerolled)
+    game.set_luck(luck)
+    assert np.array_equal(recorded, frames_under(game, actions))
+
+
+@pytest.mark.atari
+def test_a_luck_that_no_game_has_is_refused(game):
+    with pytest.raises(RuntimeError, match="there is no luck; call reset"):
+        game.luck()
+    game.reset(0)
+    for luck in (0, 0x8000, next_luck(1) ^ 1, 1 << 16):
+        with pytest.raises(ValueError, match=f"luck {luck} is none of Boxing's 32767: use one that luck\\(\\) gave"):
+            game.set_luck(luck)
 
 
 @pytest.mark.atari

@@ -104,6 +104,7 @@ def test_the_report_is_flat_json_and_says_what_was_measured(real):
     said = {key: real[key] for key in ("windows", "episodes", "context_frames", "steps", "split", "seed")}
     assert said == {"windows": 13, "episodes": 6, "context_frames": 4, "steps": 2, "split": "validation", "seed": 0}
     assert all(real[f"gain_{h}_db_low"] <= real[f"gain_{h}_db"] <= real[f"gain_{h}_db_high"] for h in (1, 4, 16))
+    assert not any(key.startswith("reroll") for key in real) and "luck" not in evaluate.table(real)
     assert "1 ahead" in evaluate.table(real) and "0 of 3" in evaluate.table(real)
 
 
@@ -153,6 +154,9 @@ def test_held_out_episodes_are_those_of_the_recorder_and_their_states_resume_the
     heldout = record_heldout(game, split="test", seed=3, episodes=2, max_steps=340, save_every=8)
     expected = record_episode(ToyGame(), "random", (3, 2, 1), 340)
     np.testing.assert_array_equal(heldout.episodes[1].frames, expected.frames)
+    for frame in (0, 8, 13, 80):
+        heldout.resume(game, Moment(1, frame))
+        np.testing.assert_array_equal(game.step(expected.actions[frame])[0], expected.frames[frame + 1])
     for frame in (0, 8, 80):
         np.testing.assert_array_equal(game.restore(heldout.saved[1][frame]), expected.frames[frame])
         after, _, _ = game.step(expected.actions[frame])
@@ -277,4 +281,8 @@ def test_the_command_measures_a_world_of_boxing(tmp_path, monkeypatch, capsys):
     assert {"gain_1_db", "gain_16_db", "sign_test_share", "collapsed", "rollouts"} <= set(report)
     assert report["rollouts"] == 2 and report["version_ale-py"] and len(report["world_manifest_sha256"]) == 64
     assert report["sign_test_real_score"] >= 0.75
-    assert "sign test" in capsys.readouterr().out
+    assert report["reroll_states"] == report["windows"] and report["reroll_branches"] == plan.branches
+    assert report["reroll_1_db"] > report["reroll_16_db"] and report["reroll_mean_16_db"] > report["reroll_16_db"]
+    shown = capsys.readouterr().out
+    assert "sign test" in shown
+    assert f"real game, other luck {report['reroll_16_db']:+.2f}, mean of 8 {report['reroll_mean_16_db']:+.2f}" in shown

@@ -2,9 +2,10 @@
 
     worldsim eval boxing --quick --json eval.json
 
-Measured are the gain over copying the last known frame, 1 to 32 steps ahead; the sign test, whether opposite commands
-move the player opposite ways; and the collapse of 300-step rollouts. Definitions stand beside the formulas in
-`metrics`, `control` and `collapse`. Each instrument first passes on the real game, or nothing is reported.
+Measured are the gain over copying the last known frame, 1 to 32 steps ahead, beside what the real game gains there with
+other luck (in a game whose luck can be changed); the sign test, whether opposite commands move the player opposite
+ways; and the collapse of 300-step rollouts. Definitions stand beside the formulas in `metrics`, `ceilings`, `control`
+and `collapse`. Each instrument first passes on the real game, or nothing is reported.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,9 +27,9 @@ from tqdm import tqdm
 
 from worldsim.world_model import WorldModel
 from worldsim_envs.games import Game, source_game
-from worldsim_training import control, gains, imagine, stability
+from worldsim_training import ceilings, control, gains, imagine, stability
 from worldsim_training.episodes import SPLITS, write_whole
-from worldsim_training.heldout import HeldOut, record_heldout
+from worldsim_training.heldout import HeldOut, Moment, record_heldout
 
 LEAST_REAL_SCORE = 0.75
 """The sign test is refused where the real game itself scores less."""
@@ -49,6 +51,8 @@ class Plan:
     """At most so many real rollouts set the limits of collapse, and so many more check them."""
     episode_steps: int = 0
     """Cut every held-out episode after so many steps; 0: the game ends it."""
+    branches: int = 8
+    """Real games with other luck that are played on from each window."""
     save_every: int = 8
     """Steps between the real game's save states."""
     batch: int = 13
@@ -99,33 +103,26 @@ def evaluate(
     Raises ValueError where the world and the game do not fit or an instrument fails on the real game.
     """
     _check_fit(model, type(game), steps)
-    streams = np.random.SeedSequence([seed, SPLITS.index(split)]).spawn(4)
-    judge_rng, trial_rng, window_rng, rollout_rng = map(np.random.default_rng, streams)
+    streams = np.random.SeedSequence([seed, SPLITS.index(split)]).spawn(5)
+    judge_rng, trial_rng, window_rng, rollout_rng, luck_rng = map(np.random.default_rng, streams)
     heldout = _record(game, plan, split=split, seed=seed, progress=progress)
     judge, checked = _appointed(game, heldout, plan, judge_rng)
     trials = control.choose_trials(game, heldout, plan.trials, past=model.info.window_frames, rng=trial_rng)
     real = control.real_displacements(game, heldout, trials)
     _check_real_score(control.scores(real).mean())
+    span = {"past": model.info.window_frames, "future": max(plan.horizons)}
+    moments = heldout.moments(plan.windows, **span, rng=window_rng)
+    ceiling = _ceilings(game, heldout, moments, plan, luck_rng, progress=progress)
 
     work = plan.windows * max(plan.horizons) + 2 * plan.trials * control.HOLD_STEPS + plan.rollouts * plan.rollout_steps
+    rollouts = {"rollouts": plan.rollouts, "length": plan.rollout_steps}
     with tqdm(total=work, unit="frame", desc="imagine", disable=not progress) as bar:
-        on_cpu = model.device.type == "cpu"
-        workers, batch = (torch.get_num_threads(), plan.batch) if on_cpu else (1, 8 * plan.batch)
-        settings = imagine.Settings(steps, batch, workers, bar.update)
+        settings = _settings(model, plan, steps, bar.update)
         return {
-            **gains.measure_gains(
-                model, heldout, windows=plan.windows, horizons=plan.horizons, rng=window_rng, settings=settings
-            ),
+            **gains.measure_gains(model, heldout, moments, horizons=plan.horizons, rng=window_rng, settings=settings),
+            **ceiling,
             **control.measure_control(model, game, heldout, trials, real, trial_rng, settings),
-            **stability.measure_stability(
-                model,
-                judge,
-                heldout,
-                rollouts=plan.rollouts,
-                length=plan.rollout_steps,
-                rng=rollout_rng,
-                settings=settings,
-            ),
+            **stability.measure_stability(model, judge, heldout, **rollouts, rng=rollout_rng, settings=settings),
             **checked,
             "episodes": len(heldout.episodes),
             "episode_steps": sum(len(episode.actions) for episode in heldout.episodes),
@@ -157,6 +154,25 @@ def _appointed(
     judge = stability.appoint_judge(game, looks, widths, ends)
     tried = stability.check_judge(judge, checks, rng)
     return judge, {"collapse_check_real_rollouts": len(checks), "collapse_check_mutants": tried}
+
+
+def _ceilings(
+    game: Game, heldout: HeldOut, moments: Sequence[Moment], plan: Plan, rng: np.random.Generator, *, progress: bool
+) -> dict[str, float | int]:
+    """What the real game gains with other luck; empty where its luck is not known."""
+    heldout.resume(game, moments[0])
+    if game.luck() is None:
+        return {}
+    work = len(moments) * (1 + plan.branches) * max(plan.horizons)
+    with tqdm(total=work, unit="step", desc="re-roll", disable=not progress) as bar:
+        amount = {"horizons": plan.horizons, "branches": plan.branches}
+        return ceilings.measure_ceilings(game, heldout, moments, **amount, rng=rng, progress=bar.update)
+
+
+def _settings(model: WorldModel, plan: Plan, steps: int, progress: Callable[[int], object]) -> imagine.Settings:
+    if model.device.type == "cpu":
+        return imagine.Settings(steps, plan.batch, torch.get_num_threads(), progress)
+    return imagine.Settings(steps, 8 * plan.batch, 1, progress)
 
 
 def _thinned(items: list, count: int) -> list:
@@ -223,7 +239,10 @@ def table(report: dict) -> str:
     lines = [
         f"{r['split']} split: {r['episodes']} episodes, {r['windows']} windows, {r['steps']} denoising steps",
         "gain over copying the last real frame [95 % interval over episodes]",
-        *(f"  {h:>2} ahead {_interval(r, f'gain_{h}_db', '+.2f')} dB, PSNR {_psnrs(r, h)}" for h in horizons),
+        *(
+            f"  {h:>2} ahead {_interval(r, f'gain_{h}_db', '+.2f')} dB, PSNR {_psnrs(r, h)}{_other_luck(r, h)}"
+            for h in horizons
+        ),
         "sign test, share of the real game's own score",
         f"  {_interval(r, 'sign_test_share', '.3f')},"
         f" world {r['sign_test_score']:.2f}, real {r['sign_test_real_score']:.2f}, {r['sign_test_states']} states",
@@ -242,6 +261,14 @@ def _interval(report: dict, key: str, form: str) -> str:
 
 def _psnrs(report: dict, h: int) -> str:
     return f"{report[f'psnr_{h}_db']:.2f} against {report[f'floor_{h}_db']:.2f}"
+
+
+def _other_luck(report: dict, h: int) -> str:
+    """The ceilings at a horizon; nothing where they were not measured."""
+    if "reroll_states" not in report:
+        return ""
+    single, mean = report[f"reroll_{h}_db"], report[f"reroll_mean_{h}_db"]
+    return f"; real game, other luck {single:+.2f}, mean of {report['reroll_branches']} {mean:+.2f}"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,20 +14,19 @@ from worldsim_training.heldout import HeldOut, Moment
 def measure_gains(
     model: WorldModel,
     heldout: HeldOut,
+    moments: Sequence[Moment],
     *,
-    windows: int,
     horizons: Sequence[int],
     rng: np.random.Generator,
     settings: imagine.Settings,
 ) -> dict[str, float | int]:
     """Pooled PSNR of world and floor on the same windows, and the gain with its 95 % interval, at each horizon.
 
-    Every window starts from real frames and real actions. One step ahead is so teacher-forced; later steps run freely.
-    The floor shows the last real frame throughout.
+    From each of the moments on, after real frames and real actions. One step ahead is so teacher-forced; later steps
+    run freely. The floor shows the last real frame throughout.
     """
     length = max(horizons)
-    moments = heldout.moments(windows, past=model.info.window_frames, future=length, rng=rng)
-    seeds = rng.integers(2**31, size=windows)
+    seeds = rng.integers(2**31, size=len(moments))
     at = np.array(horizons) - 1
 
     def play(part: slice, settings: imagine.Settings) -> tuple[np.ndarray, np.ndarray]:
@@ -38,8 +37,8 @@ def measure_gains(
         still = np.broadcast_to(past[:, -1:], truth[:, at].shape)
         return metrics.squared_error(painted[:, at], truth[:, at]), metrics.squared_error(still, truth[:, at])
 
-    errors, floors = map(np.concatenate, zip(*imagine.in_batches(windows, settings, play), strict=True))
-    report: dict[str, float | int] = {"windows": windows}
+    errors, floors = map(np.concatenate, zip(*imagine.in_batches(len(moments), settings, play), strict=True))
+    report: dict[str, float | int] = {"windows": len(moments)}
     for h, model_error, floor_error in zip(horizons, errors.T, floors.T, strict=True):
         report |= _at_horizon(h, heldout, moments, model_error, floor_error, rng)
     return report

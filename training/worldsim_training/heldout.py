@@ -48,6 +48,14 @@ class HeldOut:
             np.stack([episode.actions[now : now + steps] for episode, now in spans]),
         )
 
+    def resume(self, game: Game, moment: Moment) -> None:
+        """Change the game to the moment: the last state that was kept before it, then the recorded actions."""
+        saved = self.saved[moment.episode]
+        kept = max(frame for frame in saved if frame <= moment.frame)
+        game.restore(saved[kept])
+        for action in self.episodes[moment.episode].actions[kept : moment.frame]:
+            game.step(action)
+
     def moments(self, count: int, *, past: int, future: int, rng: np.random.Generator) -> list[Moment]:
         """Random moments, as many from each episode, with `past` frames up to them and `future` steps after them.
 

@@ -78,6 +78,21 @@ class Game(ABC):
         """Where the opponent is, read from a frame (height, width, 3) uint8 alone; None when none is to be seen."""
         return None
 
+    def luck(self) -> Any | None:
+        """The hidden chance that the present state holds; None in a game where it is not known.
+
+        It decides what comes, none of it is to be seen yet, and nothing the player did led to it.
+        """
+        return None
+
+    def set_luck(self, luck: Any) -> None:
+        """Change the luck of the present state to one that `luck` gave, and nothing else."""
+        raise NotImplementedError(f"{self.name} has no luck to set; it can be set where luck() is not None")
+
+    def reroll(self, rng: np.random.Generator) -> None:
+        """Change the luck of the present state to one that is drawn evenly from all it could have been."""
+        raise NotImplementedError(f"{self.name} has no luck to draw; it can be drawn where luck() is not None")
+
     def __enter__(self) -> Game:
         return self
 

@@ -48,6 +48,11 @@ SCALE_X, SCALE_Y = (RIGHT - LEFT) / SIZE, (BOTTOM - TOP) / SIZE
 # RAM of the console (names from AtariARI; checked against the screen in tests/envs/test_boxing_game.py).
 RAM_PLAYER_X, RAM_OPPONENT_X, RAM_PLAYER_Y, RAM_OPPONENT_Y = 32, 33, 34, 35
 RAM_PLAYER_SCORE, RAM_OPPONENT_SCORE = 18, 19
+# High and low byte of a shift register of 16 bits, the chance by which the opponent decides. It steps once a screen
+# whatever is played and starts every game alike, so it runs in step with the clock: who has the screens counted
+# since the start could know it.
+RAM_LUCK = 93, 94
+LUCK_BITS = 15
 # From a RAM coordinate to the screen column or row of the boxer's head.
 HEAD_X, HEAD_Y = 10.0, 59.5
 
@@ -118,8 +123,7 @@ class Boxing(Game):
         return self._frame.copy(), reward, self._ended
 
     def save(self) -> Snapshot:
-        if self._frame is None:
-            raise RuntimeError("there is no episode to save; call reset(seed) first")
+        self._check_shown("episode to save")
         return Snapshot(self._ale.cloneState(include_rng=True), self._frame.copy(), self._ended)
 
     def restore(self, state: Snapshot) -> np.ndarray:
@@ -129,6 +133,25 @@ class Boxing(Game):
 
     def close(self) -> None:
         self._frame, self._ended = None, True
+
+    def luck(self) -> int:
+        """The shift register that moves the opponent, 16 bits."""
+        self._check_shown("luck")
+        ram = self._ale.getRAM()
+        high, low = (int(ram[byte]) for byte in RAM_LUCK)
+        return high << 8 | low
+
+    def set_luck(self, luck: int) -> None:
+        """Change the shift register. ValueError for a value that it never takes."""
+        self._check_shown("luck")
+        if not 0 < luck < 1 << 16 or luck & 1 != _feedback(luck >> 1):
+            raise ValueError(f"luck {luck} is none of Boxing's {(1 << LUCK_BITS) - 1}: use one that luck() gave")
+        for byte, value in zip(RAM_LUCK, divmod(luck, 256), strict=True):
+            self._ale.setRAM(byte, value)
+
+    def reroll(self, rng: np.random.Generator) -> None:
+        """Change the shift register to any value of its cycle of 32767, of which one game runs through some 7100."""
+        self.set_luck(next_luck(int(rng.integers(1, 1 << LUCK_BITS))))
 
     def ring(self) -> Ring:
         """The present state as the console's memory holds it."""
@@ -169,6 +192,10 @@ class Boxing(Game):
         if self._ended:
             raise RuntimeError("there is no episode to step; call reset(seed) first")
 
+    def _check_shown(self, what: str) -> None:
+        if self._frame is None:
+            raise RuntimeError(f"there is no {what}; call reset(seed) first")
+
     def _observe(self, action: Any) -> tuple[np.ndarray, float]:
         """Play one action for `SKIP` screens; the frame of the last two and the sum of the rewards."""
         reward = 0.0
@@ -177,6 +204,16 @@ class Boxing(Game):
             if i >= SKIP - 2:
                 self._ale.getScreenRGB(self._screens[i - SKIP])
         return _shrink(np.maximum(*self._screens)), reward
+
+
+def next_luck(luck: int) -> int:
+    """The shift register of 16 bits one screen later."""
+    return (luck << 1) & 0xFFFF | _feedback(luck)
+
+
+def _feedback(luck: int) -> int:
+    """The bit that moves in: a sequence of greatest length over 15 bits, x^15 + x^14 + 1 (Golomb 1967)."""
+    return (luck >> 13 ^ luck >> 14) & 1
 
 
 def _start_emulator() -> Any:
