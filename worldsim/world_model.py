@@ -119,7 +119,8 @@ class WorldModel:
         self.info = info
         self.actions = actions
         self.denoiser = denoiser.eval().requires_grad_(False)
-        self.painter = engine.packed(self.denoiser)
+        sigmas = {sigma for steps in NOMINAL_STEPS for sigma in step_sigmas(steps, info.shift)}
+        self.painter = engine.packed(self.denoiser, sigmas)
         """The denoiser as it is played."""
         self.heads = heads.eval().requires_grad_(False)
         self.starts = starts
