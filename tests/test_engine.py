@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from worldsim import engine
 from worldsim.engine import stems
+from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.rollout import remember
 from worldsim.world_model import WorldModel
@@ -100,9 +101,25 @@ def test_a_convolution_of_folded_pixels_is_one_of_the_frame():
     assert (stems.halving(plain)(frame) - expected).abs().max() < 0.01 * expected.abs().max()
 
 
-def test_a_network_in_float32_is_played_as_it_is():
-    plain = tiny_denoiser()
-    assert engine.packed(plain) is plain
+@needs_kernels
+@torch.no_grad()
+def test_the_packed_head_answers_what_the_plain_one_does():
+    plain = OutcomeHead(HEIGHT, WIDTH, width_conv=8).to(torch.bfloat16)
+    packed = engine.packed_head(plain)
+    assert packed is not plain
+    frames = torch.rand(2, 32, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    for ours, theirs in zip(packed(*frames), plain(*frames), strict=True):
+        assert ours.shape == theirs.shape and ours.dtype == torch.float32
+        assert (ours - theirs).abs().max() < 0.02 * theirs.abs().max()
+    reward, ended = packed.read(*frames)
+    logits, end = packed(*frames)
+    assert reward.tolist() == [plain.config.rewards[i] for i in logits.argmax(dim=1)]
+    assert torch.equal(ended, end > 0)
+
+
+def test_networks_in_float32_are_played_as_they_are():
+    plain, head = tiny_denoiser(), OutcomeHead(HEIGHT, WIDTH, width_conv=8)
+    assert engine.packed(plain) is plain and engine.packed_head(head) is head
 
 
 def test_a_network_of_another_kind_is_played_as_it_is():
@@ -119,7 +136,7 @@ def test_a_network_of_another_kind_is_played_as_it_is():
 def test_a_loaded_world_is_played_packed_and_saved_plain(tmp_path):
     first = save_tiny_world(tmp_path / "first")
     world = WorldModel.from_pretrained(first)
-    assert world.painter is not world.denoiser
+    assert world.painter is not world.denoiser and world.reader is not world.heads
     world.save_pretrained(tmp_path / "second")
     files = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert all((tmp_path / "second" / file).read_bytes() == (first / file).read_bytes() for file in files)

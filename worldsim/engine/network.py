@@ -131,7 +131,8 @@ class Attention:
         self.heads = plain.heads
         self.qkv, self.out = Linear.of(plain.qkv), Linear.of(plain.out)
         query, key = plain.query_norm.weight.detach(), plain.key_norm.weight.detach()
-        self.gain = torch.stack((query, key * len(key) ** 0.5))[:, None]
+        # The norm is the unit vector times sqrt(head_dim); a query leaves that out, as scores are divided by it.
+        self.gain = torch.stack((query, key * len(key) ** 0.5))[:, None].repeat(1, self.heads, 1)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, S, dim) -> query, key, value, each (B, S, heads, head_dim)."""

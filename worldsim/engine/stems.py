@@ -123,10 +123,11 @@ STEMS = {stems.PatchStem: PatchStem, stems.ConvStem: ConvStem}
 HEADS = {stems.PatchHead: PatchHead, stems.ConvHead: ConvHead}
 
 
-def halving(plain: nn.Conv2d) -> Convolution:
+def halving(plain: nn.Conv2d, activation: str = "none") -> Convolution:
     """A 3x3 convolution of what `pixel_unshuffle` by 2 makes of a frame, as one of 6x6 pixels of the frame itself."""
     weight = plain.weight.unflatten(1, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3)
-    return Convolution(weight.flatten(4, 5).flatten(2, 3), plain.bias, stride=2, padding=2)
+    weight = weight.flatten(4, 5).flatten(2, 3)
+    return Convolution(weight, plain.bias, stride=2, padding=2, activation=activation)
 
 
 def _shuffling(weight: Tensor, bias: Tensor) -> Linear:
