@@ -120,7 +120,7 @@ def time_stages(
             frame = model.paint(state, action, steps=steps)
         after = model.codec.encode(frame)
         with clock("heads"):
-            model.heads.read(before, after)
+            model.reader.read(before, after)
         with clock("commit"):
             model.commit(state, frame, action)
         with clock("convert"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
@@ -48,9 +50,13 @@ class OutcomeHead(ModelMixin, ConfigMixin):
     @torch.no_grad()
     def read(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
         """The likeliest reward value (B,) float32 and whether the episode ended (B,) bool."""
-        reward, end = self(before, after)
-        values = torch.tensor(self.config.rewards, device=reward.device)
-        return values[reward.argmax(dim=1)], end > 0
+        return decide(*self(before, after), self.config.rewards)
+
+
+def decide(reward_logits: Tensor, end_logit: Tensor, rewards: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """The likeliest reward value (B,) float32 and whether the end is likelier than not (B,) bool."""
+    values = torch.tensor(rewards, device=reward_logits.device)
+    return values[reward_logits.argmax(dim=1)], end_logit > 0
 
 
 def outcome_loss(reward_logits: Tensor, end_logit: Tensor, rewards: Tensor, ended: Tensor, values: Tensor) -> Tensor:

@@ -119,9 +119,12 @@ class WorldModel:
         self.info = info
         self.actions = actions
         self.denoiser = denoiser.eval().requires_grad_(False)
-        self.painter = engine.packed(self.denoiser)
+        sigmas = {sigma for steps in NOMINAL_STEPS for sigma in step_sigmas(steps, info.shift)}
+        self.painter = engine.packed(self.denoiser, sigmas)
         """The denoiser as it is played."""
         self.heads = heads.eval().requires_grad_(False)
+        self.reader = engine.packed_head(self.heads)
+        """The heads as they are played."""
         self.starts = starts
         self.codec = codec or PixelCodec()
         self.fingerprint = fingerprint
@@ -177,7 +180,7 @@ class WorldModel:
         self._check_action(state, action)
         self._check_frame(state, frame)
         painted = self._to_network(frame)
-        reward, ended = self.heads.read(self._to_network(state.last), painted)
+        reward, ended = self.reader.read(self._to_network(state.last), painted)
         self.painter.commit(painted, action.to(self.device), state.cache)
         state.last = frame.clone()
         state.step_count += 1
