@@ -46,7 +46,7 @@ def test_it_learns_to_see_the_clip_through_the_noise(recording, tmp_path):
     torch.manual_seed(0)
     network = CausalDiT(HEIGHT, WIDTH, 4, dim=32, depth=2, heads=2, window=4, conv_widths=(8, 16))
     stage = Bidirectional(network, BidirectionalConfig(), ContextConfig())
-    config = LoopConfig(steps=150, batch=8, learning_rate=4e-3, warmup=10, ema=0.9, checkpoint_every=150)
+    config = LoopConfig(steps=100, batch=8, learning_rate=4e-3, warmup=10, ema=0.9, checkpoint_every=100)
     assert loop.fit(stage, ClipSampler(recording, 4, 8, seed=1), config, tmp_path, settings={})
     clip = ClipSampler(recording, 4, 64, seed=2).sample()
     x_0 = PixelCodec().encode(clip.frames)

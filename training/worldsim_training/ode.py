@@ -21,7 +21,7 @@ from worldsim_training.losses import frame_error
 
 class OdeDistillation:
     """Student and frozen teacher start from stage 1 (arXiv 2602.02214). The paper stores its teacher's paths; here each
-    update integrates fresh noise, all frames of its clips at once, and the student learns from several points."""
+    update integrates fresh noise, unguided, all frames of its clips at once, and serves several points."""
 
     name = "ode"
 
