@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from gaussian_world import GaussianWorld
 from tiny import HEIGHT, WIDTH, tiny_denoiser
 
 from worldsim.models.dit import CausalDiT
@@ -150,25 +151,27 @@ def test_a_past_with_too_few_actions_is_refused(denoiser, past):
 
 
 def test_a_rollout_through_the_gaussian_world_keeps_its_exact_moments():
-    """Frames follow x' = 0.9 x + 0.05 a + 0.03 unit noise, far from the clamp; the denoiser is its consistency map."""
-    rho, beta, std, worlds, length = 0.9, 0.05, 0.03, 20_000, 30
+    """Far from the clamp; the denoiser is the world's consistency map."""
+    world, worlds, length = GaussianWorld(rho=0.9, beta=0.05, std=0.03), 20_000, 30
 
-    class GaussianWorld:
+    class Exact:
         def __call__(self, x_t, sigma, action, cache):
-            level = sigma[:, None]
-            mean = rho * cache["last"] + beta * action
-            return mean + std * (x_t - (1 - level) * mean) / ((1 - level) ** 2 * std**2 + level**2).sqrt()
+            return world.after(cache["last"], action).flow_map(x_t, sigma)
 
         def commit(self, x_0, action, cache):
             cache["last"] = x_0
 
     generator = torch.Generator().manual_seed(0)
-    actions = torch.randint(-1, 2, (1, length, 1), generator=generator).float().expand(worlds, length, 1)
+    actions = torch.randint(-1, 2, (length,), generator=generator).float()
     sampler, cache = FewStepSampler(step_sigmas(4, 5.0)), {"last": torch.zeros(worlds, 1)}
-    frames = rollout(GaussianWorld(), sampler, cache, actions, lambda: torch.randn(worlds, 1, generator=generator))
-    mean, variance = 0.0, 0.0
-    for action in actions[0, :, 0].tolist():
-        mean, variance = rho * mean + beta * action, rho**2 * variance + std**2
+    frames = rollout(
+        Exact(),
+        sampler,
+        cache,
+        actions[None, :, None].expand(worlds, -1, 1),
+        lambda: torch.randn(worlds, 1, generator=generator),
+    )
+    mean, variance = world.moments(0.0, actions)
     last = frames[:, -1, 0]
     assert abs(mean) > 0.02
     assert abs(last.mean() - mean) < 3 * math.sqrt(variance / worlds)

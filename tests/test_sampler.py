@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from gaussian_world import Gaussian
 
 from worldsim.sampler import (
     FewStepSampler,
@@ -18,17 +19,6 @@ from worldsim.sampler import (
 
 SAMPLES = 400_000
 MEAN = 0.4
-
-
-def flow_map(x, sigma, std):
-    """Where the probability flow takes x, noisy at level sigma, when clean data is N(MEAN, std^2)."""
-    return MEAN + std * (x - (1 - sigma) * MEAN) / math.sqrt((1 - sigma) ** 2 * std**2 + sigma**2)
-
-
-def posterior_mean(x, sigma, std):
-    """The best guess of the clean sample behind x."""
-    variance = (1 - sigma) ** 2 * std**2 + sigma**2
-    return MEAN + (1 - sigma) * std**2 * (x - (1 - sigma) * MEAN) / variance
 
 
 def gaussian_noise(seed=0, samples=SAMPLES):
@@ -90,16 +80,11 @@ def test_an_euler_step_stays_on_the_line_from_clean_frame_to_noise():
     assert torch.equal(euler_step(x_t, x_0, high, torch.zeros_like(high)), x_0)
 
 
-def test_the_exact_flow_map_leaves_clean_data_alone():
-    x = torch.linspace(-2, 2, 9, dtype=torch.float64)
-    assert torch.allclose(flow_map(x, 0.0, 0.3), x, rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("steps", [1, 2, 4])
 def test_fresh_noise_between_exact_steps_gives_the_true_distribution(steps):
     std = 0.3
     sampler = FewStepSampler(step_sigmas(steps, 5.0))
-    out = sampler(lambda x, sigma: flow_map(x, sigma, std), gaussian_noise(steps))
+    out = sampler(Gaussian(MEAN, std).flow_map, gaussian_noise(steps))
     assert abs(out.mean() - MEAN) < 3 * std / math.sqrt(SAMPLES)
     assert abs(out.std() - std) < 3 * std / math.sqrt(2 * SAMPLES)
 
@@ -107,17 +92,17 @@ def test_fresh_noise_between_exact_steps_gives_the_true_distribution(steps):
 @pytest.mark.parametrize(("steps", "std", "inflation"), [(4, 1.0, 0.44), (4, 0.3, 0.17), (2, 0.3, 0.06)])
 def test_an_euler_walk_through_a_consistency_map_inflates_the_spread(steps, std, inflation):
     walk = OdeSampler((*step_sigmas(steps, 5.0), 0.0))
-    out = walk(lambda x, sigma: flow_map(x, sigma, std), gaussian_noise())
+    out = walk(Gaussian(MEAN, std).flow_map, gaussian_noise())
     assert out.std() / std - 1 == pytest.approx(inflation, abs=0.01)
 
 
 def test_the_ode_sampler_approaches_the_exact_flow_at_first_order():
-    start = gaussian_noise(samples=1000)()
+    start, data = gaussian_noise(samples=1000)(), Gaussian(MEAN, 0.3)
     errors = []
     for intervals in (200, 400):
         walk = OdeSampler(ode_grid(intervals, 5.0).tolist())
-        out = walk(lambda x, sigma: posterior_mean(x, sigma, 0.3), lambda: start)
-        errors.append((out - flow_map(start, 1.0, 0.3)).abs().max().item())
+        out = walk(data.clean_frame, lambda: start)
+        errors.append((out - data.flow_map(start, 1.0)).abs().max().item())
     assert errors[1] < 0.02 and errors[1] / errors[0] == pytest.approx(0.5, abs=0.05)
 
 

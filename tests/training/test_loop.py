@@ -10,9 +10,18 @@ from tiny import tiny_denoiser
 from worldsim.heads import OutcomeHead
 from worldsim.sampler import FewStepSampler, step_sigmas
 from worldsim_training import checkpoint, loop
-from worldsim_training.config import ConsistencyConfig, ContextConfig, LoopConfig, TeacherForcingConfig
+from worldsim_training.bidirectional import Bidirectional
+from worldsim_training.config import (
+    BidirectionalConfig,
+    ConsistencyConfig,
+    ContextConfig,
+    LoopConfig,
+    OdeConfig,
+    TeacherForcingConfig,
+)
 from worldsim_training.consistency import Consistency
 from worldsim_training.dataset import ClipSampler
+from worldsim_training.ode import OdeDistillation
 from worldsim_training.outcomes import Outcomes
 from worldsim_training.teacher_forcing import TeacherForcing
 
@@ -50,10 +59,21 @@ def consistency():
     return Consistency(network(), ConsistencyConfig(intervals=6), CONTEXT)
 
 
+def bidirectional():
+    return Bidirectional(network(), BidirectionalConfig(), CONTEXT)
+
+
+def ode():
+    return OdeDistillation(network(), OdeConfig(intervals=6), CONTEXT, shift=2.0)
+
+
 def outcomes():
     torch.manual_seed(0)
     head = OutcomeHead(16, 24, (0.0, 1.0), width_conv=4)
     return Outcomes(head, network(), FewStepSampler(step_sigmas(2, 2.0)))
+
+
+STAGES = [bidirectional, teacher_forcing, consistency, ode, outcomes]
 
 
 class KilledClips(ClipSampler):
@@ -81,7 +101,7 @@ def equal(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("make", [teacher_forcing, consistency, outcomes])
+@pytest.mark.parametrize("make", STAGES)
 def test_two_updates_a_kill_and_two_more_are_four_updates_to_the_bit(make, recording, tmp_path):
     straight, killed, resumed = make(), make(), make()
     before = {name: tensor.clone() for name, tensor in state(straight).items()}
@@ -141,7 +161,7 @@ def test_the_average_is_the_exact_moving_average_warmed_up(clips, tmp_path):
     assert equal(saved, stage.average.state_dict())
 
 
-@pytest.mark.parametrize("make", [teacher_forcing, consistency, outcomes])
+@pytest.mark.parametrize("make", STAGES)
 def test_the_average_is_frozen_in_evaluation_mode_and_owns_its_weights(make):
     stage = make()
     assert not stage.average.training and not any(weight.requires_grad for weight in stage.average.parameters())

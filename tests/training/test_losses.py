@@ -3,24 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from gaussian_world import Gaussian
 
-from worldsim.sampler import OdeSampler, add_noise, ode_grid
+from worldsim.sampler import OdeSampler, add_noise, ode_grid, velocity
 from worldsim_training.losses import clean_weight, consistency_points, consistency_target, frame_error, weighted_mean
 
 STD, SHIFT, INTERVALS = 0.3, 5.0, 48
-
-
-def gaussian_x_0(x, sigma):
-    """The exact clean-frame prediction where data are N(0, STD^2): E[x_0 | x_sigma]."""
-    sigma = torch.as_tensor(sigma, dtype=x.dtype)
-    sigma = sigma.reshape(sigma.shape + (1,) * (x.dim() - sigma.dim()))
-    return (1 - sigma) * STD**2 / ((1 - sigma) ** 2 * STD**2 + sigma**2) * x
+DATA = Gaussian(0.0, STD)
 
 
 def composed_solver(grid):
     """The factor by which Euler's solution over the grid multiplies pure noise."""
     sampler = OdeSampler(grid.tolist())
-    return sampler(gaussian_x_0, lambda: torch.ones(1, dtype=torch.float64)).item()
+    return sampler(DATA.clean_frame, lambda: torch.ones(1, dtype=torch.float64)).item()
 
 
 def solve_student(grid, last_index, start):
@@ -40,7 +35,7 @@ def solve_student(grid, last_index, start):
     for n in range(last_index, -1, -1):
         index = torch.full((len(x_0), 1), n)
         x_n, sigma, sigma_next = consistency_points(x_0, eps, index, grid)
-        target = consistency_target(x_n, gaussian_x_0(x_n, sigma), sigma, sigma_next, answer)
+        target = consistency_target(x_n, DATA.clean_frame(x_n, sigma), sigma, sigma_next, answer)
         factor[n] = (x_n * target).sum() / x_n.square().sum()
         assert frame_error(factor[n] * x_n, target).max() < 1e-10  # a linear student can fit it
     return factor
@@ -60,6 +55,28 @@ def test_above_the_floor_the_weighted_clean_error_is_the_velocity_error():
     velocity = (x_t - guess) / sigma.reshape(2, 1, 1, 1, 1)
     weighted = frame_error(guess, x_0) * clean_weight(sigma, 0.3) / 0.3**2
     assert torch.allclose(frame_error(velocity, eps - x_0).double(), weighted.double(), rtol=1e-5)
+
+
+def test_a_denoiser_trained_on_samples_alone_learns_the_velocity_of_their_distribution():
+    """The weighted clean-frame error has the probability flow as its minimum at every level (arXiv 2210.02747)."""
+    data, generator = Gaussian(0.4, STD), torch.Generator().manual_seed(0)
+    x_0 = data.mean + STD * torch.randn(100_000, 1, 1, 1, 1, generator=generator, dtype=torch.float64)
+    for level in (1.0, 0.7, 0.4, 0.1):
+        sigma = torch.full(x_0.shape[:2], level, dtype=torch.float64)
+        x = add_noise(x_0, torch.randn(x_0.shape, generator=generator, dtype=torch.float64), sigma)
+        affine = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+        optimizer = torch.optim.LBFGS([affine], max_iter=50, line_search_fn="strong_wolfe")
+
+        def loss(x=x, sigma=sigma, affine=affine, optimizer=optimizer):
+            optimizer.zero_grad()
+            error = weighted_mean(frame_error(affine[0] * x + affine[1], x_0), clean_weight(sigma, 0.3))
+            error.backward()
+            return error
+
+        optimizer.step(loss)
+        learnt = velocity(x, (affine[0] * x + affine[1]).detach(), sigma)
+        truth = data.velocity(x, sigma)
+        assert (learnt - truth).square().mean().sqrt() < 0.02 * truth.square().mean().sqrt()
 
 
 def test_the_frame_error_keeps_clips_and_frames_apart():
@@ -94,7 +111,7 @@ def test_only_the_terminal_interval_heals_a_wrong_start():
     assert without[-1] == wrong
     assert abs(without[0].item() / composed_solver(grid) - 1) > 1
     healed = solve_student(grid, INTERVALS - 1, start=wrong)
-    assert healed[-1].item() == pytest.approx(gaussian_x_0(torch.ones(1), grid[-2]).item())
+    assert healed[-1].item() == pytest.approx(DATA.clean_frame(torch.ones(1), grid[-2]).item())
     assert healed[0].item() == pytest.approx(composed_solver(grid), rel=1e-9)
 
 

@@ -29,7 +29,9 @@ TINY = {
     "model": TINY_MODEL,
     "context": {"painted_share": 0.5},
     "teacher_forcing": {"loop": TINY_LOOP},
+    "bidirectional": {"loop": TINY_LOOP},
     "consistency": {"loop": TINY_LOOP, "intervals": 4},
+    "ode": {"loop": TINY_LOOP, "intervals": 4},
     "outcomes": {"loop": TINY_LOOP, "width": 4, "reward_share": 0.2, "end_share": 0.2},
     "starts": 2,
 }
@@ -149,6 +151,21 @@ def test_a_stage_killed_before_it_was_scored_is_scored_again_without_training(fi
     assert (folder / "validation.json").is_file() and (folder / "log.jsonl").read_text() == log
 
 
+def test_the_other_distillation_and_the_optional_first_stage_make_a_world_too(finished, tmp_path):
+    changes = (f"world.data.folder={finished / 'data'}", "world.distillation=ode", "world.init=bidirectional")
+    assert run(tmp_path, *changes, "world.teacher_forcing.loop.learning_rate=0")
+    out = tmp_path / "run"
+    assert {path.name for path in out.iterdir()} == {"bidirectional", "teacher_forcing", "ode", "outcomes", "world"}
+    first, second = (list(weights(out / stage / "network").values()) for stage in ("bidirectional", "teacher_forcing"))
+    assert first == second  # which learnt nothing at rate 0
+    assert tuple(json.loads((out / "ode" / "validation.json").read_text())) == ("1_step", "2_step", "4_step")
+    trained = checkpoint.unpack("average", checkpoint.load(out / "ode" / loop.CHECKPOINT)[0])
+    denoiser = WorldModel.from_pretrained(out / "world").denoiser
+    assert all(torch.equal(trained[name].bfloat16(), value) for name, value in denoiser.state_dict().items())
+    with pytest.raises(ValueError, match="outcomes was trained with start .*; delete that folder"):
+        run(tmp_path, *changes, "world.distillation=consistency", "world.teacher_forcing.loop.learning_rate=0")
+
+
 def test_more_steps_go_on_where_fewer_ended(finished, tmp_path):
     data = f"world.data.folder={finished / 'data'}"
     assert run(tmp_path, data, stage="teacher_forcing")
@@ -158,7 +175,12 @@ def test_more_steps_go_on_where_fewer_ended(finished, tmp_path):
 
 
 def test_a_missing_earlier_stage_is_named(finished, tmp_path):
-    for stage, needed in (("consistency", "teacher_forcing"), ("outcomes", "consistency"), ("export", "outcomes")):
+    for stage, needed in (
+        ("consistency", "teacher_forcing"),
+        ("ode", "teacher_forcing"),
+        ("outcomes", "consistency"),
+        ("export", "outcomes"),
+    ):
         with pytest.raises(FileNotFoundError, match=f"run stage={needed} to its end first"):
             run(tmp_path, f"world.data.folder={finished / 'data'}", stage=stage)
 
@@ -205,6 +227,8 @@ def test_a_recording_with_other_actions_is_refused_with_both(finished, tmp_path)
     ("changes", "message"),
     [
         (("stage=export_",), f"unknown stage 'export_'; use one of {', '.join(STAGES)}"),
+        (("world.distillation=lcm",), "world.distillation is 'lcm'; use one of consistency, ode"),
+        (("stage=teacher_forcing", "world.init=bidirectional"), "run stage=bidirectional to its end first"),
         (("device=toaster",), "unknown device 'toaster'; use auto, cpu or cuda"),
         (("world.game=chess",), "unknown game 'chess'"),
         (("validation_on_cpu.frames=1",), "validation on 2 clips of 1 frames; it needs at least 1 clip and 2 frames"),

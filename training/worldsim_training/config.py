@@ -87,6 +87,13 @@ class TeacherForcingConfig:
 
 
 @dataclass(frozen=True)
+class BidirectionalConfig(TeacherForcingConfig):
+    """Stage 0, with the noise levels and weights of teacher forcing; the loop's defaults were never tuned."""
+
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4000, batch=16, learning_rate=1e-3))
+
+
+@dataclass(frozen=True)
 class ConsistencyConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     intervals: int = 48
@@ -95,6 +102,21 @@ class ConsistencyConfig:
     shift shortens it."""
     mean_share: float = 0.0
     """Share of frames at pure noise, where the student keeps answering its teacher's mean instead of a sample."""
+
+
+@dataclass(frozen=True)
+class OdeConfig:
+    """Causal ODE distillation. An update takes about `intervals` passes of the teacher, against one in consistency
+    distillation; the loop's defaults were never tuned."""
+
+    loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(steps=1000, batch=16, learning_rate=2e-4, ema=0.99, decay=0.5)
+    )
+    intervals: int = 24
+    grid_shift: float = 2.0
+    """As in consistency distillation. The step lists' own levels are added to the grid."""
+    points: int = 2
+    """Noise levels of the step lists, 1 to 4, at which a student's pass learns from one path."""
 
 
 @dataclass(frozen=True)
@@ -119,12 +141,17 @@ class WorldConfig:
     data: DataConfig = field(default_factory=DataConfig)
     context: ContextConfig = field(default_factory=ContextConfig)
     teacher_forcing: TeacherForcingConfig = field(default_factory=TeacherForcingConfig)
+    bidirectional: BidirectionalConfig = field(default_factory=BidirectionalConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    ode: OdeConfig = field(default_factory=OdeConfig)
+    distillation: str = "consistency"
+    """Stage 2 of the finished world: consistency or ode."""
     outcomes: OutcomesConfig = field(default_factory=OutcomesConfig)
     starts: int = 16
     """Start states that are shipped, from the validation split."""
     init: str | None = None
-    """Folder of a network to begin teacher forcing from; fresh weights where not given."""
+    """Folder of a network to begin teacher forcing from, or `bidirectional`: this run's stage 0, which is then trained
+    first. Fresh weights where not given."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +171,8 @@ class TrainingConfig:
 
     world: WorldConfig = field(default_factory=WorldConfig)
     stage: str | None = None
-    """One of collect, teacher_forcing, consistency, outcomes, export; all of them in this order where not given."""
+    """One of collect, bidirectional, teacher_forcing, consistency, ode, outcomes, export. Where not given, all that the
+    world asks for, in this order."""
     out: str = MISSING
     """Folder of the run: checkpoints, logs, pictures and the finished world."""
     device: str = "auto"

@@ -26,21 +26,24 @@ from worldsim.sampler import FewStepSampler, OdeSampler, ode_grid, step_sigmas
 from worldsim.world_model import Starts, WorldInfo, WorldModel
 from worldsim_envs.games import game_class
 from worldsim_training import checkpoint, collect, loop, validate
-from worldsim_training.config import ConsistencyConfig, OutcomesConfig, TeacherForcingConfig, TrainingConfig
+from worldsim_training.bidirectional import Bidirectional
+from worldsim_training.config import ConsistencyConfig, OdeConfig, OutcomesConfig, TeacherForcingConfig, TrainingConfig
 from worldsim_training.consistency import Consistency
 from worldsim_training.dataset import ClipSampler, Recording
 from worldsim_training.episodes import META, read_meta
+from worldsim_training.ode import OdeDistillation
 from worldsim_training.outcomes import Outcomes
 from worldsim_training.teacher_forcing import TeacherForcing
 
-STAGES = ("collect", "teacher_forcing", "consistency", "outcomes", "export")
+STAGES = ("collect", "bidirectional", "teacher_forcing", "consistency", "ode", "outcomes", "export")
+DISTILLATIONS = ("consistency", "ode")
 NETWORK = "network"
 BUDGET = {"steps", "seconds", "decay", "checkpoint_every", "folder"}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SETTINGS = "config.yaml"
 SCORES = "validation.json"
 
-StageConfig = TeacherForcingConfig | ConsistencyConfig | OutcomesConfig
+StageConfig = TeacherForcingConfig | ConsistencyConfig | OdeConfig | OutcomesConfig
 
 
 class Pipeline:
@@ -58,19 +61,26 @@ class Pipeline:
         self.recordings: dict[str, Recording] = {}
         if config.stage not in (None, *STAGES):
             raise ValueError(f"unknown stage {config.stage!r}; use one of {', '.join(STAGES)}")
+        if self.world.distillation not in DISTILLATIONS:
+            seen = self.world.distillation
+            raise ValueError(f"world.distillation is {seen!r}; use one of {', '.join(DISTILLATIONS)}")
         if self.validation.clips < 1 or self.validation.frames < 2:
             seen = f"{self.validation.clips} clips of {self.validation.frames} frames"
             raise ValueError(f"validation on {seen}; it needs at least 1 clip and 2 frames")
         if self.world.data.clip_frames < 2:
             raise ValueError(f"world.data.clip_frames is {self.world.data.clip_frames}; a clip has at least 2 frames")
-        for stage in (self.world.teacher_forcing, self.world.consistency, self.world.outcomes):
+        world = self.world
+        for stage in (world.bidirectional, world.teacher_forcing, world.consistency, world.ode, world.outcomes):
             for key in ("steps", "batch", "checkpoint_every"):
                 if getattr(stage.loop, key) < 1:
                     raise ValueError(f"loop.{key} is {getattr(stage.loop, key)}; use at least 1")
 
     def run(self) -> bool:
-        """All stages, or the one asked for; False where `stop_after_s` was up before the end."""
-        chosen = [self.config.stage] if self.config.stage else STAGES
+        """All stages of the world, or the one asked for; False where `stop_after_s` was up before the end."""
+        optional = {stage: stage == self.world.distillation for stage in DISTILLATIONS}
+        optional["bidirectional"] = self.world.init == "bidirectional"
+        whole = [stage for stage in STAGES if optional.get(stage, True)]
+        chosen = [self.config.stage] if self.config.stage else whole
         return all(getattr(self, name)() for name in chosen)
 
     def collect(self) -> bool:
@@ -94,10 +104,21 @@ class Pipeline:
             raise ValueError(f"{str(error).removesuffix('; choose another out=')}; set {hint}") from None
         return True
 
+    def bidirectional(self) -> bool:
+        """Stage 0, from fresh weights. Its network cannot be played: no scores."""
+        config = self.world.bidirectional
+
+        def build() -> tuple[loop.Stage, ClipSampler]:
+            stage = Bidirectional(self._fresh(), config, self.world.context)
+            self._compile(stage.student)
+            return stage, self._clips(config)
+
+        return self._train(Bidirectional.name, config, None, build, {})
+
     def teacher_forcing(self) -> bool:
         """Stage 1, from fresh weights or from `world.init`."""
-        config = self.world.teacher_forcing
-        start = Path(self.world.init) if self.world.init else None
+        config, init = self.world.teacher_forcing, self.world.init
+        start = self._result(init) if init == "bidirectional" else Path(init) if init else None
 
         def build() -> tuple[loop.Stage, ClipSampler]:
             stage = TeacherForcing(self._load(start) if start else self._fresh(), config, self.world.context)
@@ -111,20 +132,17 @@ class Pipeline:
 
     def consistency(self) -> bool:
         """Stage 2, from stage 1's network."""
-        config, start = self.world.consistency, self._result("teacher_forcing")
+        config = self.world.consistency
+        return self._distil(Consistency.name, config, lambda net: Consistency(net, config, self.world.context))
 
-        def build() -> tuple[loop.Stage, ClipSampler]:
-            stage = Consistency(self._load(start), config, self.world.context)
-            for network in (stage.teacher, stage.average, stage.student):
-                self._compile(network)
-            return stage, self._clips(config)
-
-        samplers = {f"{steps}_step": self._few_step(steps) for steps in (1, 2, 4)}
-        return self._train(Consistency.name, config, start, build, samplers)
+    def ode(self) -> bool:
+        """Stage 2 in another way, from stage 1's network."""
+        config, context, shift = self.world.ode, self.world.context, self.world.shift
+        return self._distil(OdeDistillation.name, config, lambda net: OdeDistillation(net, config, context, shift))
 
     def outcomes(self) -> bool:
         """The reward and episode-end head, on real frames and on stage 2's."""
-        config, start = self.world.outcomes, self._result("consistency")
+        config, start = self.world.outcomes, self._result(self.world.distillation)
 
         def build() -> tuple[loop.Stage, ClipSampler]:
             torch.manual_seed(config.loop.seed)
@@ -150,12 +168,25 @@ class Pipeline:
             shift=self.world.shift,
         )
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
-        denoiser = self._load(self._result("consistency")).cpu()
+        denoiser = self._load(self._result(self.world.distillation)).cpu()
         world = WorldModel(info, self.game.actions, denoiser, heads, self._starts())
         _replace_folder(self.out / "world", world.save_pretrained)
         return True
 
     # --- what the stages share ---
+
+    def _distil(
+        self, name: str, config: StageConfig, make: Callable[[CausalDiT], Consistency | OdeDistillation]
+    ) -> bool:
+        start = self._result("teacher_forcing")
+
+        def build() -> tuple[loop.Stage, ClipSampler]:
+            stage = make(self._load(start))
+            for network in (stage.teacher, stage.average, stage.student):
+                self._compile(network)
+            return stage, self._clips(config)
+
+        return self._train(name, config, start, build, {f"{steps}_step": self._few_step(steps) for steps in (1, 2, 4)})
 
     def _train(
         self,
@@ -287,9 +318,10 @@ class Pipeline:
         return folder
 
     def _compile(self, network: ModelMixin) -> None:
-        """Change the network: its packed pass runs compiled, where a compiler is present."""
+        """Change the network: its passes over whole clips run compiled, where a compiler is present."""
         if self.config.compile and any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
             network.packed = torch.compile(network.packed, dynamic=False)
+            network.bidirectional = torch.compile(network.bidirectional, dynamic=False)
 
 
 def _recipe(settings: dict[str, Any]) -> dict[str, Any]:

@@ -71,6 +71,20 @@ class CommittingAttention(CachedAttention):
         return super().__call__(layer, query, key, value)
 
 
+class BidirectionalAttention:
+    """Temporal attention of each frame over the frames at most `window` away, before and after, and itself."""
+
+    def __init__(self, frames: int, window: int, head_dim: int, device: torch.device) -> None:
+        i = torch.arange(frames, device=device)
+        self.mask = (i[:, None] - i[None, :]).abs() <= window
+        self.table = rotary_table(i, head_dim)
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key = rotate(query, *self.table), rotate(key, *self.table)
+        flat = (x.flatten(0, 1) for x in (query, key, value))
+        return F.scaled_dot_product_attention(*flat, attn_mask=self.mask).view_as(value)
+
+
 class UnitNorm(nn.Module):
     """Root-mean-square normalisation of the last axis, as `nn.RMSNorm` but in half as many operations on a CPU."""
 
@@ -258,7 +272,23 @@ class CausalDiT(ModelMixin, ConfigMixin):
         skips = tuple(skip.unflatten(0, (-1, 2 * frames))[:, frames:].flatten(0, 1) for skip in skips)
         return self._leave(tokens[:, frames:], skips, noise[:, frames:])
 
-    # --- parts that both share ---
+    def bidirectional(self, noisy: Tensor, sigma: Tensor, actions: Tensor, known: Tensor) -> Tensor:
+        """Clean frames (B, T, C, H, W) float32 predicted together, each from the noisy frames and the actions before
+        and after it: a scorer of whole clips, or a start for causal training. It cannot be played.
+
+        noisy: (B, T, C, H, W) at levels sigma (B, T), trained with one level per clip; actions: (B, T, A), the action
+        that led into each frame, where known (B, T). No clean frame exists here: the frame before, an input of the stem
+        with `previous_frame`, is the noisy one, and its level is told as that of a spoilt context is. Zeros there
+        would leave those weights untrained for the causal network that starts from these.
+        """
+        before = torch.cat((torch.zeros_like(noisy[:, :1]), noisy[:, :-1]), dim=1)
+        noise = self._embed_noise(sigma, sigma)
+        tokens, skips = self._enter(noisy, before, noise)
+        attend = BidirectionalAttention(noisy.shape[1], self.config.window, self.head_dim, noisy.device)
+        tokens = self._think(tokens, noise, self._embed_action(actions, known), attend)
+        return self._leave(tokens, skips, noise)
+
+    # --- parts that all share ---
 
     def _embed_noise(self, sigma: Tensor, context_sigma: Tensor) -> Tensor:
         return self.noise(sigma) + self.context_noise(context_sigma)
