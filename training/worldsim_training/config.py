@@ -91,6 +91,46 @@ class ConsistencyConfig:
     shift shortens it."""
 
 
+def _dmd_loop() -> LoopConfig:
+    betas = {"beta_1": 0.0, "beta_2": 0.999}
+    schedule = {"warmup": 25, "decay": 0.0, "ema": 0.99, "checkpoint_every": 125}
+    return LoopConfig(steps=0, batch=32, learning_rate=1e-5, clip_norm=10.0, **betas, **schedule)
+
+
+@dataclass(frozen=True)
+class DmdConfig:
+    """Distribution matching on self rollouts; see `worldsim_training.dmd`."""
+
+    loop: LoopConfig = field(default_factory=_dmd_loop)
+    """Steps are the critic's updates; while they are 0, the stage is left out."""
+    critic_learning_rate: float = 5e-6
+    critic_per_student: int = 5
+    """The student moves at every so many steps."""
+    context_frames: int = 8
+    """Real frames in front of each rollout."""
+    frames: int = 16
+    """Imagined frames of each rollout."""
+    student_steps: int = 2
+    """1, 2 or 4, of the play that is trained; each rollout leaves its frames at a random one of them."""
+    other_actions_share: float = 0.0
+    """Share of clips imagined under another clip's actions."""
+    scoring: str = "causal"
+    w: float = 1.0
+    """Guidance of the teacher towards the actions, u + w (c - u); 1 is none."""
+    sigma_range: tuple[float, float] = (0.02, 0.98)
+    """Noise levels at which rollouts are scored: uniform in it, then shifted as in play."""
+    replay: str = "plain"
+    """`self_gradient` trains what is written to memory, too."""
+    weight_floor: float = 0.3
+    """Of the critic's loss, as in teacher forcing."""
+    paired_weight: float = 0.0
+    """Weight of the mean squared error to the real frames under the recorded actions."""
+    consistency_weight: float = 0.0
+    """Weight of stage 2's loss on real clips."""
+    evaluate_every: int = 25
+    """Updates of the student between two scores on held-out clips; the best network is kept, the first included."""
+
+
 @dataclass(frozen=True)
 class OutcomesConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
@@ -114,7 +154,11 @@ class WorldConfig:
     context: ContextConfig = field(default_factory=ContextConfig)
     teacher_forcing: TeacherForcingConfig = field(default_factory=TeacherForcingConfig)
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
+    dmd: DmdConfig = field(default_factory=DmdConfig)
     outcomes: OutcomesConfig = field(default_factory=OutcomesConfig)
+    release: str = "consistency"
+    """The stage whose network is shipped and teaches the outcome head: consistency or dmd. Distribution matching buys
+    sharpness and may cost accuracy, so that both stay candidates: compare their `validation.json` first."""
     starts: int = 16
     """Start states that are shipped, from the validation split."""
     init: str | None = None
@@ -138,7 +182,7 @@ class TrainingConfig:
 
     world: WorldConfig = field(default_factory=WorldConfig)
     stage: str | None = None
-    """One of collect, teacher_forcing, consistency, outcomes, export; all of them in this order where not given."""
+    """One of collect, teacher_forcing, consistency, dmd, outcomes, export; all of them in turn where not given."""
     out: str = MISSING
     """Folder of the run: checkpoints, logs, pictures and the finished world."""
     device: str = "auto"
