@@ -389,7 +389,7 @@ def tensors(folder):
 
 
 def test_a_kill_in_the_middle_changes_no_bit_of_any_network_or_optimiser(recordings, tmp_path):
-    straight, killed, resumed = (with_best(stage(teacher=seed), recordings) for seed in (1, 1, 1))
+    straight, killed, resumed = (with_best(stage(teacher=seed, depth=1), recordings) for seed in (1, 1, 1))
     assert fit(straight, recordings, tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
         fit(killed, recordings, tmp_path / "killed", sampler=KilledClips)
@@ -410,7 +410,7 @@ def test_a_kill_in_the_middle_changes_no_bit_of_any_network_or_optimiser(recordi
 
 
 def test_the_student_moves_first_and_at_every_second_step(recordings, tmp_path):
-    trained, seen = stage(), []
+    trained, seen = stage(depth=1), []
 
     def watched(name, plain):
         def loss(clip, generator):
@@ -433,7 +433,9 @@ def test_the_student_moves_first_and_at_every_second_step(recordings, tmp_path):
 
 
 def test_both_counts_and_both_losses_are_logged(recordings, tmp_path):
-    fit(with_best(stage(), recordings, every=2), recordings, tmp_path, replace(LOOP, steps=7, checkpoint_every=3))
+    fit(
+        with_best(stage(depth=1), recordings, every=2), recordings, tmp_path, replace(LOOP, steps=7, checkpoint_every=3)
+    )
     rows = list(loop.read_log(tmp_path))
     assert [(row["step"], row["student_updates"]) for row in rows] == [(3, 2), (6, 3), (7, 4)]
     assert all(row["loss"] >= 0 and row["rival_loss"] > 0 for row in rows)
@@ -444,7 +446,7 @@ def test_both_counts_and_both_losses_are_logged(recordings, tmp_path):
 
 @pytest.mark.parametrize("scores", [(1.0, 3.0, 2.0), (5.0, 3.0, 2.0)])
 def test_the_result_is_the_best_average_the_first_included(scores, recordings, tmp_path):
-    trained, seen, left = apart(stage()), [], iter(scores)
+    trained, seen, left = apart(stage(depth=1)), [], iter(scores)
 
     def measure(average):
         seen.append(average_of(average).state_dict())
@@ -459,7 +461,7 @@ def test_the_result_is_the_best_average_the_first_included(scores, recordings, t
 
 
 def test_a_critic_that_is_not_finite_stops_the_run(recordings, tmp_path):
-    trained = stage()
+    trained = stage(depth=1)
     trained.rival = replace(
         trained.rival, loss=lambda clip, generator: trained.critic_loss(clip, generator) * torch.nan
     )
@@ -469,7 +471,7 @@ def test_a_critic_that_is_not_finite_stops_the_run(recordings, tmp_path):
 
 def test_the_score_is_the_mean_gain_less_the_distance_of_motion_and_sharpness(recordings):
     clips = ClipSampler(recordings[1], 8, batch=2, seed=1).sample()
-    scores = dmd.PlayedScore(network(), FewStepSampler(SIGMAS), clips, 4)(network(3))
+    scores = dmd.PlayedScore(network(depth=1), FewStepSampler(SIGMAS), clips, 4)(network(3, depth=1))
     gains = (scores["gain_1_db"] + scores["gain_4_db"]) / 2
     away = sum(abs(10 * torch.tensor(scores[f"{what}_ratio"]).log10().item()) for what in ("motion", "sharpness"))
     assert scores["score"] == pytest.approx(gains - away, abs=1e-4)
