@@ -1,7 +1,9 @@
 """The training command, from recording to the finished world."""
 
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -183,6 +185,73 @@ def test_a_missing_earlier_stage_is_named(finished, tmp_path):
     ):
         with pytest.raises(FileNotFoundError, match=f"run stage={needed} to its end first"):
             run(tmp_path, f"world.data.folder={finished / 'data'}", stage=stage)
+
+
+DMD = (
+    *("world.dmd.loop.steps=4", "world.dmd.loop.batch=2", "world.dmd.loop.checkpoint_every=2"),
+    *("world.dmd.loop.learning_rate=1e-3", "world.dmd.context_frames=2", "world.dmd.frames=2"),
+    *("world.dmd.critic_per_student=2", "world.dmd.evaluate_every=1", "world.dmd.consistency_weight=0.1"),
+)
+
+
+@pytest.fixture
+def distilled(finished, tmp_path):
+    """A folder whose first stages are done."""
+    for stage in ("teacher_forcing", "consistency"):
+        shutil.copytree(finished / "run" / stage, tmp_path / "run" / stage)
+    return tmp_path, f"world.data.folder={finished / 'data'}"
+
+
+def test_distribution_matching_is_left_out_until_it_is_asked_for(finished, distilled):
+    folder, data = distilled
+    assert not (finished / "run" / "dmd").exists()
+    with pytest.raises(ValueError, match="world.dmd.loop.steps is 0, which leaves stage dmd out; set it to at least 1"):
+        run(folder, data, stage="dmd")
+    with pytest.raises(ValueError, match="world.release is 'best'; use one of distillation, dmd"):
+        run(folder, data, "world.release=best")
+    with pytest.raises(FileNotFoundError, match="run stage=dmd to its end first"):
+        run(folder, data, "world.release=dmd", stage="outcomes")
+
+
+def test_a_world_is_released_from_the_stage_that_is_asked_for(finished, distilled):
+    folder, data = distilled
+    answers = []
+    while not answers or not answers[-1]:
+        answers.append(run(folder, data, *DMD, "world.release=dmd", stop_after_s=1e-3))
+    assert answers.count(False) >= 6
+    tensors, notes = checkpoint.load(folder / "run" / "dmd" / loop.CHECKPOINT)
+    best = checkpoint.unpack("best", tensors)
+    world = WorldModel.from_pretrained(folder / "run" / "world")
+    assert all(torch.equal(best[name].bfloat16(), value) for name, value in world.denoiser.state_dict().items())
+    assert set(json.loads((folder / "run/dmd/validation.json").read_text())) == {"1_step", "2_step", "4_step"}
+    (start,) = weights(folder / "run" / "consistency" / "network").values()
+    assert notes["settings"]["start"] == hashlib.sha256(start).hexdigest() != notes["settings"]["teacher"]
+
+
+def test_a_scorer_that_sees_whole_clips_is_trained_first(distilled):
+    folder, data = distilled
+    wanted = (*DMD, "world.dmd.scoring=bidirectional", "world.release=dmd")
+    with pytest.raises(FileNotFoundError, match="run stage=bidirectional to its end first"):
+        run(folder, data, *wanted, stage="dmd")
+    assert run(folder, data, *wanted)
+    notes = checkpoint.load_notes(folder / "run" / "dmd" / loop.CHECKPOINT)
+    (teacher,) = weights(folder / "run" / "bidirectional" / "network").values()
+    assert notes["settings"]["teacher"] == hashlib.sha256(teacher).hexdigest()
+
+
+def test_distribution_matching_can_begin_from_teacher_forcing(distilled):
+    folder, data = distilled
+    assert run(folder, data, *DMD, "world.distillation=none", stage="dmd")
+    notes = checkpoint.load_notes(folder / "run" / "dmd" / loop.CHECKPOINT)
+    assert notes["settings"]["start"] == notes["settings"]["teacher"]
+
+
+def test_scores_from_another_teacher_are_another_stage(distilled):
+    folder, data = distilled
+    assert run(folder, data, *DMD, stage="dmd")
+    assert run(folder, data, "world.teacher_forcing.loop.steps=6", stage="teacher_forcing")
+    with pytest.raises(ValueError, match="dmd was trained with teacher .*; delete that folder"):
+        run(folder, data, *DMD, stage="dmd")
 
 
 def test_a_stage_that_was_stopped_is_no_ground_for_the_next(finished, tmp_path):

@@ -119,6 +119,47 @@ class OdeConfig:
     """Noise levels of the step lists, 1 to 4, at which a student's pass learns from one path."""
 
 
+def _dmd_loop() -> LoopConfig:
+    betas = {"beta_1": 0.0, "beta_2": 0.999}
+    schedule = {"warmup": 25, "decay": 0.0, "ema": 0.99, "checkpoint_every": 125}
+    return LoopConfig(steps=0, batch=32, learning_rate=1e-5, clip_norm=10.0, **betas, **schedule)
+
+
+@dataclass(frozen=True)
+class DmdConfig:
+    """Distribution matching on self rollouts; see `worldsim_training.dmd`."""
+
+    loop: LoopConfig = field(default_factory=_dmd_loop)
+    """Steps are the critic's updates; while they are 0, the stage is left out."""
+    critic_learning_rate: float = 5e-6
+    critic_per_student: int = 5
+    """The student moves at every so many steps."""
+    context_frames: int = 8
+    """Real frames in front of each rollout."""
+    frames: int = 16
+    """Imagined frames of each rollout."""
+    student_steps: int = 2
+    """1, 2 or 4, of the play that is trained; each rollout leaves its frames at a random one of them."""
+    other_actions_share: float = 0.0
+    """Share of clips imagined under another clip's actions."""
+    scoring: str = "causal"
+    """causal: no later frame or action is seen; bidirectional: whole clips are, by the network of stage 0."""
+    w: float = 1.0
+    """Guidance of the teacher towards the actions, u + w (c - u); 1 is none."""
+    sigma_range: tuple[float, float] = (0.02, 0.98)
+    """Noise levels at which rollouts are scored: uniform in it, then shifted as in play."""
+    replay: str = "plain"
+    """`self_gradient` trains what is written to memory, too."""
+    weight_floor: float = 0.3
+    """Of the critic's loss, as in teacher forcing."""
+    paired_weight: float = 0.0
+    """Weight of the mean squared error to the real frames under the recorded actions."""
+    consistency_weight: float = 0.0
+    """Weight of stage 2's loss on real clips."""
+    evaluate_every: int = 25
+    """Updates of the student between two scores on held-out clips; the best network is kept, the first included."""
+
+
 @dataclass(frozen=True)
 class OutcomesConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
@@ -145,8 +186,12 @@ class WorldConfig:
     consistency: ConsistencyConfig = field(default_factory=ConsistencyConfig)
     ode: OdeConfig = field(default_factory=OdeConfig)
     distillation: str = "consistency"
-    """Stage 2 of the finished world: consistency or ode."""
+    """Stage 2: consistency, ode or none; with none, stage 3 begins from teacher forcing."""
+    dmd: DmdConfig = field(default_factory=DmdConfig)
     outcomes: OutcomesConfig = field(default_factory=OutcomesConfig)
+    release: str = "distillation"
+    """Whose network is shipped and painted for the outcome head: distillation (stage 2's) or dmd. Distribution matching
+    buys sharpness and may cost accuracy, so that both stay candidates: compare their `validation.json` first."""
     starts: int = 16
     """Start states that are shipped, from the validation split."""
     init: str | None = None
@@ -171,8 +216,7 @@ class TrainingConfig:
 
     world: WorldConfig = field(default_factory=WorldConfig)
     stage: str | None = None
-    """One of collect, bidirectional, teacher_forcing, consistency, ode, outcomes, export. Where not given, all that the
-    world asks for, in this order."""
+    """One of collect, bidirectional, teacher_forcing, consistency, ode, dmd, outcomes, export; else what is wanted."""
     out: str = MISSING
     """Folder of the run: checkpoints, logs, pictures and the finished world."""
     device: str = "auto"

@@ -73,4 +73,6 @@ def paint_clip(
         lambda x, sigma: conditions.predict(painter, x, x.new_full(x.shape[:2], sigma)),
         lambda: torch.randn(frames.shape, device=frames.device, generator=generator),
     )
+    # Before torch 2.11 autocast keeps the weights that it cast here, and they carry no gradient (PyTorch 112583).
+    torch.clear_autocast_cache()
     return torch.cat((frames[:, :1], painted[:, 1:].clamp(-1.0, 1.0)), dim=1)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,6 +36,38 @@ class Stage(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Rival:
+    """A second network, trained at every step; the student then moves, before it, at every `per_student`-th only."""
+
+    network: nn.Module
+    loss: Callable[[Clip, torch.Generator], Tensor]
+    learning_rate: float
+    per_student: int
+
+
+class Best:
+    """The best of the averages that a stage passes through, the one it begins with included.
+
+    measure: the scores of a network by name, of which the highest `score` wins; it draws from no generator of the run.
+    every: updates of the student between two measurements. Make it before the network is compiled.
+    """
+
+    def __init__(self, network: nn.Module, measure: Callable[[nn.Module], dict[str, float]], every: int) -> None:
+        self.network = average_of(network)
+        self.measure = measure
+        self.every = every
+        self.score = -math.inf
+
+    def consider(self, average: nn.Module) -> dict[str, float]:
+        """Scores of the average, which becomes the best where none before it had as high a one."""
+        scores = self.measure(average)
+        if scores["score"] > self.score:
+            self.network.load_state_dict(average.state_dict())
+            self.score = scores["score"]
+        return scores
+
+
 class TrainingFault(RuntimeError):
     """A loss or gradient that is not finite; raised before the optimiser step."""
 
@@ -46,46 +80,35 @@ def fit(
     *,
     settings: Mapping[str, Any],
     stop_after_s: float = 0.0,
+    rival: Rival | None = None,
+    best: Best | None = None,
 ) -> bool:
     """Train the stage's networks in place until `config` says that it is done; resumes from the folder's checkpoint.
 
     Returns False where `stop_after_s` seconds were up first; the same call goes on from the saved checkpoint, to the
-    same bits on a CPU as without the stop. `settings`, data for JSON, go into the checkpoint's notes. Raises
-    TrainingFault on a loss or gradient that is not finite, ValueError where the checkpoint is damaged or of something
-    else.
+    same bits on a CPU as without the stop. `settings`, data for JSON, go into the checkpoint's notes. Steps and rates
+    are counted in updates of the rival where there is one. Raises TrainingFault on a loss or gradient that is not
+    finite, ValueError where the checkpoint is damaged or of something else.
     """
-    device = next(stage.student.parameters()).device
-    fused = device.type == "cuda"
-    optimizer = torch.optim.AdamW(
-        stage.student.parameters(),
-        lr=config.learning_rate,
-        betas=(config.beta_1, config.beta_2),
-        weight_decay=config.weight_decay,
-        fused=fused,
-    )
-    generator = torch.Generator(device).manual_seed(config.seed)
-    path = folder / CHECKPOINT
-    step, before_s = _resume(path, stage, optimizer, clips, generator) if path.is_file() else (0, 0.0)
-    started, losses = time.monotonic(), []
+    run = _Run(stage, clips, config, folder / CHECKPOINT, rival, best)
+    step, before_s = run.begin()
+    started = time.monotonic()
     clock = None  # starts after the first update, which may compile
     with tqdm(total=config.steps, initial=step, desc=stage.name, unit="update", mininterval=2.0) as bar:
         done = progress(step, before_s, config)
         while done < 1.0:
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(step, done, config)
-            losses.append(_update(stage, clips.sample(), optimizer, config, generator, step, path))
+            run.update(step, done)
             step, clock = step + 1, clock or time.monotonic()
             bar.update()
             trained_s = before_s + _since(clock)
             done = progress(step, trained_s, config)
+            run.review(step, is_last=done >= 1.0)
             out_of_time = bool(stop_after_s) and _since(started) > stop_after_s
             if step % config.checkpoint_every == 0 or done >= 1.0 or out_of_time:
-                mean = torch.stack(losses).mean().item()
-                bar.set_postfix(loss=f"{mean:.3g}")
-                losses.clear()
-                notes = {"stage": stage.name, "step": step, "seconds": trained_s, "settings": settings}
-                _save(path, stage, optimizer, clips, generator, notes)
-                _log(folder, {"step": step, "loss": mean, "seconds": round(trained_s, 1)})
+                row = run.report(step)
+                bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name.endswith("loss")})
+                run.save({"stage": stage.name, "step": step, "seconds": trained_s, "settings": settings})
+                _log(folder, {**row, "seconds": round(trained_s, 1)})
             if out_of_time and done < 1.0:
                 return False
     return True
@@ -110,69 +133,155 @@ def average_of(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).eval().requires_grad_(False)
 
 
-def _update(
-    stage: Stage,
-    clip: Clip,
-    optimizer: torch.optim.Optimizer,
-    config: LoopConfig,
-    generator: torch.Generator,
-    step: int,
-    path: Path,
-) -> Tensor:
-    device_type = clip.frames.device.type
-    with torch.autocast(device_type, dtype=torch.bfloat16):
-        loss = stage.loss(clip, generator)
-    loss.backward()
-    norm = nn.utils.clip_grad_norm_(stage.student.parameters(), config.clip_norm)
-    if not torch.isfinite(torch.stack((loss.detach(), norm))).all():
-        what = "loss" if not torch.isfinite(loss) else "gradient"
-        good = f"the last good checkpoint is {path}" if path.is_file() else "there is no checkpoint yet"
-        raise TrainingFault(f"{stage.name}: {what} is not finite at step {step}; {good}")
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    with torch.no_grad():
-        pairs = zip(stage.average.parameters(), stage.student.parameters(), strict=True)
+class _Learner:
+    """A network that is trained, with its optimiser and its losses since the last report."""
+
+    def __init__(self, network: nn.Module, loss: Callable[[Clip, torch.Generator], Tensor], config: LoopConfig) -> None:
+        self.network, self.loss, self.config = network, loss, config
+        self.optimizer = torch.optim.AdamW(
+            network.parameters(),
+            lr=config.learning_rate,
+            betas=(config.beta_1, config.beta_2),
+            weight_decay=config.weight_decay,
+            fused=next(network.parameters()).device.type == "cuda",
+        )
+        self.losses: list[Tensor] = []
+
+    def update(self, clip: Clip, generator: torch.Generator, rate: float) -> str | None:
+        """Change the network by one update at that learning rate; or change nothing and name what is not finite."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(clip.frames.device.type, dtype=torch.bfloat16):
+            loss = self.loss(clip, generator)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        if not torch.isfinite(torch.stack((loss.detach().float(), norm))).all():
+            return "gradient" if torch.isfinite(loss) else "loss"
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.losses.append(loss.detach())
+        return None
+
+
+class _Run:
+    """Everything of a stage that changes while it is trained."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        clips: ClipSampler,
+        config: LoopConfig,
+        path: Path,
+        rival: Rival | None,
+        best: Best | None,
+    ) -> None:
+        self.stage, self.clips, self.config, self.path, self.best = stage, clips, config, path, best
+        self.per_student = rival.per_student if rival else 1
+        self.learners = {"student": _Learner(stage.student, stage.loss, config)}
+        if rival:
+            rival_config = replace(config, learning_rate=rival.learning_rate)
+            self.learners["rival"] = _Learner(rival.network, rival.loss, rival_config)
+        self.generator = torch.Generator(next(stage.student.parameters()).device).manual_seed(config.seed)
+        self.reviews: list[dict[str, float]] = []
+
+    def begin(self) -> tuple[int, float]:
+        """Step and seconds to go on from: those of the checkpoint, where there is one."""
+        if self.path.is_file():
+            return self._resume()
+        self.review(0)
+        return 0, 0.0
+
+    def update(self, step: int, done: float) -> None:
+        """Change the networks whose turn it is, the student against the rival of before."""
+        moves = step % self.per_student == 0
+        for name, learner in self.learners.items():
+            if moves or name != "student":
+                rate = learning_rate(step, done, learner.config)
+                if what := learner.update(self.clips.sample(), self.generator, rate):
+                    self._fault("" if name == "student" else f"{name}'s ", what, step)
+        if moves:
+            self._average(step // self.per_student)
+
+    def review(self, step: int, *, is_last: bool = False) -> None:
+        """Measure the average after `step` steps, where its turn has come."""
+        if self.best is None:
+            return
+        moved = step % self.per_student == 1 % self.per_student
+        if is_last or step == 0 or (moved and self._student_updates(step) % self.best.every == 0):
+            scores = self.best.consider(self.stage.average)
+            self.reviews.append({"step": step, "student_updates": self._student_updates(step), **scores})
+
+    def report(self, step: int) -> dict[str, Any]:
+        """Row of the log, of what came since the row before."""
+        row: dict[str, Any] = {"step": step}
+        if "rival" in self.learners:
+            row["student_updates"] = self._student_updates(step)
+        for name, learner in self.learners.items():
+            if learner.losses:
+                row["loss" if name == "student" else f"{name}_loss"] = torch.stack(learner.losses).mean().item()
+                learner.losses.clear()
+        if self.reviews:
+            row["reviews"], self.reviews = self.reviews, []
+        return row
+
+    def save(self, notes: dict[str, Any]) -> None:
+        """Write the checkpoint."""
+        tensors = checkpoint.pack("average", self.stage.average.state_dict())
+        tensors["generator"] = self.generator.get_state()
+        for name, learner in self.learners.items():
+            tensors |= checkpoint.pack(name, learner.network.state_dict())
+            tensors |= checkpoint.pack(_adam(name), checkpoint.pack_adam(learner.network, learner.optimizer))
+        notes = {**notes, "device": self.generator.device.type, "clips": self.clips.state_dict()}
+        if self.best:
+            tensors |= checkpoint.pack("best", self.best.network.state_dict())
+            notes["best_score"] = self.best.score
+        checkpoint.save(self.path, tensors, notes)
+
+    def _average(self, update: int) -> None:
+        pairs = zip(self.stage.average.parameters(), self.stage.student.parameters(), strict=True)
         average, student = (list(group) for group in zip(*pairs, strict=True))
-        decay = min(config.ema, (1 + step) / (10 + step))  # the first weights are soon forgotten
-        torch._foreach_lerp_(average, student, 1.0 - decay)
-    return loss.detach()
+        decay = min(self.config.ema, (1 + update) / (10 + update))  # the first weights are soon forgotten
+        with torch.no_grad():
+            torch._foreach_lerp_(average, student, 1.0 - decay)
+
+    def _student_updates(self, step: int) -> int:
+        return -(-step // self.per_student)
+
+    def _fault(self, whose: str, what: str, step: int) -> None:
+        good = f"the last good checkpoint is {self.path}" if self.path.is_file() else "there is no checkpoint yet"
+        raise TrainingFault(f"{self.stage.name}: {whose}{what} is not finite at step {step}; {good}")
+
+    def _resume(self) -> tuple[int, float]:
+        tensors, notes = checkpoint.load(self.path)
+        if notes["stage"] != self.stage.name:
+            there = f"{self.path} belongs to stage {notes['stage']!r}, not {self.stage.name!r}"
+            raise ValueError(f"{there}; give another folder")
+        networks = {name: learner.network for name, learner in self.learners.items()} | {"average": self.stage.average}
+        if self.best:
+            networks["best"] = self.best.network
+        try:
+            for name, network in networks.items():
+                network.load_state_dict(checkpoint.unpack(name, tensors))
+        except (RuntimeError, KeyError):
+            there = f"{self.path} is of a network of another shape"
+            raise ValueError(f"{there}; delete it or give another folder") from None
+        if notes["device"] != self.generator.device.type:
+            was, now = notes["device"], self.generator.device.type
+            there = f"{self.path} was trained on {was}, whose random numbers {now} cannot continue"
+            raise ValueError(f"{there}; set device={was}")
+        for name, learner in self.learners.items():
+            adam = checkpoint.unpack(_adam(name), tensors)
+            checkpoint.unpack_adam(learner.network, learner.optimizer, adam)
+        if self.best:
+            self.best.score = notes["best_score"]
+        self.generator.set_state(tensors["generator"])
+        self.clips.load_state_dict(notes["clips"])
+        return notes["step"], notes["seconds"]
 
 
-def _save(
-    path: Path,
-    stage: Stage,
-    optimizer: torch.optim.Optimizer,
-    clips: ClipSampler,
-    generator: torch.Generator,
-    notes: dict[str, Any],
-) -> None:
-    tensors = {
-        **checkpoint.pack("student", stage.student.state_dict()),
-        **checkpoint.pack("average", stage.average.state_dict()),
-        **checkpoint.pack("adam", checkpoint.pack_adam(stage.student, optimizer)),
-        "generator": generator.get_state(),
-    }
-    checkpoint.save(path, tensors, {**notes, "device": generator.device.type, "clips": clips.state_dict()})
-
-
-def _resume(
-    path: Path, stage: Stage, optimizer: torch.optim.Optimizer, clips: ClipSampler, generator: torch.Generator
-) -> tuple[int, float]:
-    tensors, notes = checkpoint.load(path)
-    if notes["stage"] != stage.name:
-        raise ValueError(f"{path} belongs to stage {notes['stage']!r}, not {stage.name!r}; give another folder")
-    try:
-        stage.student.load_state_dict(checkpoint.unpack("student", tensors))
-        stage.average.load_state_dict(checkpoint.unpack("average", tensors))
-    except (RuntimeError, KeyError):
-        raise ValueError(f"{path} is of a network of another shape; delete it or give another folder") from None
-    if notes["device"] != generator.device.type:
-        was, now = notes["device"], generator.device.type
-        raise ValueError(f"{path} was trained on {was}, whose random numbers {now} cannot continue; set device={was}")
-    checkpoint.unpack_adam(stage.student, optimizer, checkpoint.unpack("adam", tensors))
-    generator.set_state(tensors["generator"])
-    clips.load_state_dict(notes["clips"])
-    return notes["step"], notes["seconds"]
+def _adam(name: str) -> str:
+    """Where a network's Adam moments stand in the checkpoint."""
+    return "adam" if name == "student" else f"adam_{name}"
 
 
 def _since(moment: float | None) -> float:
@@ -185,6 +294,7 @@ def _log(folder: Path, row: dict) -> None:
 
 
 def read_log(folder: Path) -> Iterator[dict]:
-    """The rows that `fit` logged: step, mean loss since the row before, seconds of training up to here."""
+    """The rows that `fit` logged: step, mean loss since the row before, seconds of training up to here; with a rival
+    also its loss and the student's updates, and what the reviews measured."""
     with open(folder / "log.jsonl") as file:
         yield from (json.loads(line) for line in file if line.endswith("\n"))  # a kill may tear the last one

@@ -46,3 +46,28 @@ def consistency_target(x_n: Tensor, teacher_x_0: Tensor, sigma: Tensor, sigma_ne
     x_next = euler_step(x_n, teacher_x_0, sigma, sigma_next)
     terminal = (sigma_next == 0).reshape(*sigma_next.shape, 1, 1, 1)
     return torch.where(terminal, x_next, answer(x_next, sigma_next))
+
+
+def guided(conditional: Tensor, unconditional: Tensor, w: float) -> Tensor:
+    """Guidance u + w (c - u); w = 1 is none (arXiv 2207.12598 calls it w - 1).
+
+    Papers that write c + extra (c - u) mean w = 1 + extra: here `w` is the only reading. The same for clean frames as
+    for velocities, since either is linear in the other.
+    """
+    return unconditional + w * (conditional - unconditional)
+
+
+def matching_gradient(x: Tensor, critic_x_0: Tensor, teacher_x_0: Tensor) -> Tensor:
+    """Where to move x (B, ...) away from, float64: (x_critic - x_teacher) / mean |x - x_teacher| of each clip.
+
+    DMD, arXiv 2311.18828 eq. 7 and 8. Not finite where an argument is not, or where x is the teacher's answer all over.
+    """
+    x, critic_x_0, teacher_x_0 = (each.detach().double() for each in (x, critic_x_0, teacher_x_0))
+    scale = (x - teacher_x_0).abs().flatten(1).mean(dim=1)
+    return (critic_x_0 - teacher_x_0) / scale.reshape(-1, *(1,) * (x.dim() - 1))
+
+
+def matching_loss(x: Tensor, gradient: Tensor) -> Tensor:
+    """1/2 mean (x - sg(x - g))^2 in float64, whose slope in x is g / numel (arXiv 2405.14867, appendix)."""
+    x = x.double()
+    return 0.5 * (x - (x - gradient).detach()).square().mean()

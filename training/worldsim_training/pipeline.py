@@ -25,25 +25,34 @@ from worldsim.rollout import Sampler
 from worldsim.sampler import FewStepSampler, OdeSampler, ode_grid, step_sigmas
 from worldsim.world_model import Starts, WorldInfo, WorldModel
 from worldsim_envs.games import game_class
-from worldsim_training import checkpoint, collect, loop, validate
+from worldsim_training import checkpoint, collect, dmd, loop, validate
 from worldsim_training.bidirectional import Bidirectional
-from worldsim_training.config import ConsistencyConfig, OdeConfig, OutcomesConfig, TeacherForcingConfig, TrainingConfig
+from worldsim_training.config import (
+    ConsistencyConfig,
+    DmdConfig,
+    OdeConfig,
+    OutcomesConfig,
+    TeacherForcingConfig,
+    TrainingConfig,
+)
 from worldsim_training.consistency import Consistency
-from worldsim_training.dataset import ClipSampler, Recording
+from worldsim_training.dataset import Clip, ClipSampler, Recording
 from worldsim_training.episodes import META, read_meta
 from worldsim_training.ode import OdeDistillation
 from worldsim_training.outcomes import Outcomes
 from worldsim_training.teacher_forcing import TeacherForcing
 
-STAGES = ("collect", "bidirectional", "teacher_forcing", "consistency", "ode", "outcomes", "export")
-DISTILLATIONS = ("consistency", "ode")
+STAGES = ("collect", "bidirectional", "teacher_forcing", "consistency", "ode", "dmd", "outcomes", "export")
+DISTILLATIONS = {"consistency": "consistency", "ode": "ode", "none": "teacher_forcing"}
+"""The stage whose network each way of distillation leaves."""
+RELEASES = ("distillation", "dmd")
 NETWORK = "network"
 BUDGET = {"steps", "seconds", "decay", "checkpoint_every", "folder"}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SETTINGS = "config.yaml"
 SCORES = "validation.json"
 
-StageConfig = TeacherForcingConfig | ConsistencyConfig | OdeConfig | OutcomesConfig
+StageConfig = TeacherForcingConfig | ConsistencyConfig | OdeConfig | DmdConfig | OutcomesConfig
 
 
 class Pipeline:
@@ -70,16 +79,22 @@ class Pipeline:
         if self.world.data.clip_frames < 2:
             raise ValueError(f"world.data.clip_frames is {self.world.data.clip_frames}; a clip has at least 2 frames")
         world = self.world
-        for stage in (world.bidirectional, world.teacher_forcing, world.consistency, world.ode, world.outcomes):
+        if world.release not in RELEASES:
+            raise ValueError(f"world.release is {world.release!r}; use one of {', '.join(RELEASES)}")
+        dmd.check(world.dmd)
+        stages = (world.bidirectional, world.teacher_forcing, world.consistency, world.ode, world.outcomes)
+        for stage in (*stages, *((world.dmd,) if world.dmd.loop.steps else ())):
             for key in ("steps", "batch", "checkpoint_every"):
                 if getattr(stage.loop, key) < 1:
                     raise ValueError(f"loop.{key} is {getattr(stage.loop, key)}; use at least 1")
 
     def run(self) -> bool:
         """All stages of the world, or the one asked for; False where `stop_after_s` was up before the end."""
-        optional = {stage: stage == self.world.distillation for stage in DISTILLATIONS}
-        optional["bidirectional"] = self.world.init == "bidirectional"
-        whole = [stage for stage in STAGES if optional.get(stage, True)]
+        world = self.world
+        scored = bool(world.dmd.loop.steps) and world.dmd.scoring == "bidirectional"
+        wanted = {stage: stage == world.distillation for stage in ("consistency", "ode")}
+        wanted |= {"bidirectional": scored or world.init == "bidirectional", "dmd": bool(world.dmd.loop.steps)}
+        whole = [stage for stage in STAGES if wanted.get(stage, True)]
         chosen = [self.config.stage] if self.config.stage else whole
         return all(getattr(self, name)() for name in chosen)
 
@@ -140,9 +155,31 @@ class Pipeline:
         config, context, shift = self.world.ode, self.world.context, self.world.shift
         return self._distil(OdeDistillation.name, config, lambda net: OdeDistillation(net, config, context, shift))
 
+    def dmd(self) -> bool:
+        """Stage 3, from stage 2's network; left out while `world.dmd.loop.steps` is 0."""
+        config = self.world.dmd
+        if not config.loop.steps:
+            raise ValueError("world.dmd.loop.steps is 0, which leaves stage dmd out; set it to at least 1")
+        start, teacher = self._distilled(), self._result(dmd.TEACHERS[config.scoring])
+
+        def build() -> tuple[loop.Stage, ClipSampler]:
+            scorer = dmd.SCORERS[config.scoring](self._load(teacher), config.w)
+            regulariser = self._regulariser() if config.consistency_weight else None
+            sampler = self._few_step(config.student_steps)
+            stage = dmd.Dmd(self._load(start), scorer, sampler.sigmas, self.world.shift, config, regulariser)
+            measure = dmd.PlayedScore(stage.average, sampler, *self._held_out())
+            stage.best = loop.Best(stage.average, measure, config.evaluate_every)
+            real = (regulariser.teacher, stage.average) if regulariser else ()
+            for network in (stage.student, *scorer.networks, *real):
+                self._compile(network)
+            return stage, self._clips(config, clip_frames=config.context_frames + config.frames)
+
+        samplers = {f"{steps}_step": self._few_step(steps) for steps in (1, 2, 4)}
+        return self._train(dmd.Dmd.name, config, start, build, samplers, teacher=teacher, fit=dmd.fit)
+
     def outcomes(self) -> bool:
-        """The reward and episode-end head, on real frames and on stage 2's."""
-        config, start = self.world.outcomes, self._result(self.world.distillation)
+        """The reward and episode-end head, on real frames and on the released network's."""
+        config, start = self.world.outcomes, self._released()
 
         def build() -> tuple[loop.Stage, ClipSampler]:
             torch.manual_seed(config.loop.seed)
@@ -168,7 +205,7 @@ class Pipeline:
             shift=self.world.shift,
         )
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
-        denoiser = self._load(self._result(self.world.distillation)).cpu()
+        denoiser = self._load(self._released()).cpu()
         world = WorldModel(info, self.game.actions, denoiser, heads, self._starts())
         _replace_folder(self.out / "world", world.save_pretrained)
         return True
@@ -195,10 +232,13 @@ class Pipeline:
         start: Path | None,
         build: Callable[[], tuple[loop.Stage, ClipSampler]],
         samplers: dict[str, Sampler],
+        *,
+        teacher: Path | None = None,
+        fit: Callable[..., bool] = loop.fit,
     ) -> bool:
         """Train, save and score a stage, or pass it by where all that is done; False where the time is up."""
         folder = self.out / name
-        settings = self._settings(config, start)
+        settings = self._settings(config, start) | ({"teacher": _hash(teacher)} if teacher else {})
         if self._is_finished(folder, config, settings, SCORES if samplers else SETTINGS):
             tqdm.write(f"{name}: finished before; delete {folder} to train it again")
             return True
@@ -212,7 +252,7 @@ class Pipeline:
         OmegaConf.save(OmegaConf.structured(self.config), folder / SETTINGS)
         self.has_trained = True  # however short the time, every run makes an update
         stop_after_s = max(left_s, 1e-3) if self.config.stop_after_s else 0.0
-        done = loop.fit(stage, clips, config.loop, folder, settings=settings, stop_after_s=stop_after_s)
+        done = fit(stage, clips, config.loop, folder, settings=settings, stop_after_s=stop_after_s)
         if done:
             _replace_folder(folder / NETWORK, stage.average.save_pretrained)
             self._validate(folder, samplers)
@@ -228,7 +268,7 @@ class Pipeline:
             "context": asdict(world.context),
             "stage": asdict(config),
             "shift": world.shift,
-            "start": start and hashlib.sha256((start / WEIGHTS).read_bytes()).hexdigest(),
+            "start": start and _hash(start),
         }
         return json.loads(json.dumps(settings))
 
@@ -250,9 +290,7 @@ class Pipeline:
         """Score the network that was just saved, in the precision in which it will be played."""
         if not samplers:
             return
-        past, asked = self.world.model.window, self.validation
-        recording = self._recording("validation")
-        clips = ClipSampler(recording, past + asked.frames, asked.clips, seed=1, device=self.device).sample()
+        clips, past = self._held_out()
         network = self._load(folder / NETWORK, torch.bfloat16)
         scores = {}
         for name, sampler in tqdm(samplers.items(), desc=f"validate {folder.name}", unit="sampler"):
@@ -261,6 +299,22 @@ class Pipeline:
             title = f"{self.world.name}, {folder.name}, {name.replace('_', ' ')}"
             validate.film_strip(imagined, clips, past, folder / f"strip_{name}.png", title)
         (folder / SCORES).write_text(json.dumps(scores, indent=2) + "\n")
+
+    def _held_out(self) -> tuple[Clip, int]:
+        """The clips that every network is scored on, and how many of their frames are context."""
+        past, asked = self.world.model.window, self.validation
+        recording = self._recording("validation")
+        return ClipSampler(recording, past + asked.frames, asked.clips, seed=1, device=self.device).sample(), past
+
+    def _regulariser(self) -> Consistency:
+        teacher = self._load(self._result("teacher_forcing"))
+        return Consistency(teacher, self.world.consistency, self.world.context)
+
+    def _distilled(self) -> Path:
+        return self._result(DISTILLATIONS[self.world.distillation])
+
+    def _released(self) -> Path:
+        return self._result("dmd") if self.world.release == "dmd" else self._distilled()
 
     def _starts(self) -> Starts:
         recording = self._recording("validation")
@@ -281,8 +335,8 @@ class Pipeline:
             self.recordings[split] = Recording.load(folder, split)
         return self.recordings[split]
 
-    def _clips(self, config: StageConfig, **shares: float) -> ClipSampler:
-        length, loop_config = self.world.data.clip_frames, config.loop
+    def _clips(self, config: StageConfig, *, clip_frames: int = 0, **shares: float) -> ClipSampler:
+        length, loop_config = clip_frames or self.world.data.clip_frames, config.loop
         recording = self._recording("train")
         return ClipSampler(recording, length, loop_config.batch, loop_config.seed, device=self.device, **shares)
 
@@ -322,6 +376,10 @@ class Pipeline:
         if self.config.compile and any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
             network.packed = torch.compile(network.packed, dynamic=False)
             network.bidirectional = torch.compile(network.bidirectional, dynamic=False)
+
+
+def _hash(network: Path) -> str:
+    return hashlib.sha256((network / WEIGHTS).read_bytes()).hexdigest()
 
 
 def _recipe(settings: dict[str, Any]) -> dict[str, Any]:

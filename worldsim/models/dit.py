@@ -43,6 +43,18 @@ class PackedAttention:
         return F.scaled_dot_product_attention(*flat, attn_mask=self.mask).view_as(value)
 
 
+class DetachedAttention(PackedAttention):
+    """`PackedAttention` whose clean frames are memory as in play: no gradient flows back into how they were written."""
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return super().__call__(layer, query, _detach_clean(key), _detach_clean(value))
+
+
+def _detach_clean(x: Tensor) -> Tensor:
+    clean, noisy = x.chunk(2, dim=-2)
+    return torch.cat((clean.detach(), noisy), dim=-2)
+
+
 class CachedAttention:
     """Temporal attention of one frame over its world's memory and itself; nothing is written."""
 
@@ -254,20 +266,28 @@ class CausalDiT(ModelMixin, ConfigMixin):
     # --- training: all frames of a clip at once ---
 
     def packed(
-        self, noisy: Tensor, sigma: Tensor, clean: Tensor, clean_sigma: Tensor, actions: Tensor, known: Tensor
+        self,
+        noisy: Tensor,
+        sigma: Tensor,
+        clean: Tensor,
+        clean_sigma: Tensor,
+        actions: Tensor,
+        known: Tensor,
+        attention: type[PackedAttention] = PackedAttention,
     ) -> Tensor:
         """Clean frames (B, T, C, H, W) float32 predicted for all frames of a clip in one pass, each from the clean
         frames before it: exactly what `commit` of those and `forward` would answer.
 
         noisy: (B, T, C, H, W) at noise levels sigma (B, T); clean: the same frames as context, themselves noised to
         clean_sigma (B, T) (zeros: clean); actions: (B, T, A), the action that led into each frame, where known (B, T).
+        attention: `DetachedAttention` stops the gradient at what the clean frames left in memory.
         """
         frames = noisy.shape[1]
         before = torch.cat((torch.zeros_like(clean[:, :1]), clean[:, :-1]), dim=1)
         noise = self._embed_noise(torch.cat((clean_sigma, sigma), dim=1), clean_sigma.repeat(1, 2))
         tokens, skips = self._enter(torch.cat((clean, noisy), dim=1), before.repeat(1, 2, 1, 1, 1), noise)
         action = self._embed_action(actions, known).repeat(1, 2, 1)
-        attend = PackedAttention(frames, self.config.window, self.head_dim, noisy.device)
+        attend = attention(frames, self.config.window, self.head_dim, noisy.device)
         tokens = self._think(tokens, noise, action, attend)
         skips = tuple(skip.unflatten(0, (-1, 2 * frames))[:, frames:].flatten(0, 1) for skip in skips)
         return self._leave(tokens[:, frames:], skips, noise[:, frames:])
