@@ -60,8 +60,12 @@ def _go_on(game: Game, shown: list[Step], actions: list[Any]) -> list[Step]:
     """What was shown, and what the game then answers until it ends."""
     shown = list(shown)
     for action in actions:
-        if not shown[-1][2]:
+        if shown[-1][2]:
+            break
+        try:
             shown.append(game.step(action))
+        except RuntimeError:  # it is over for the game: shorter than what it is compared with
+            break
     return shown
 
 

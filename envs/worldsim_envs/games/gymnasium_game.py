@@ -108,9 +108,8 @@ class GymnasiumGame(Game):
             raise ValueError(f"{self.env_id} takes {space}; an action table needs a Discrete space that starts at 0")
         natives = range(space.n) if self.env_actions is None else self.env_actions
         if len(natives) != len(table):
-            raise ValueError(
-                f"{self.name} names {len(table)} actions for {len(natives)} of {self.env_id}; name each one"
-            )
+            counts = f"{len(table)} actions for {len(natives)} of {self.env_id}"
+            raise ValueError(f"{self.name} names {counts}; give the table a row for each")
 
     def _copy(self, env: gym.Env) -> gym.Env:
         try:
