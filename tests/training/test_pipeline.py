@@ -18,7 +18,7 @@ from PIL import Image
 from worldsim.action import ActionSpec
 from worldsim.world_model import WorldModel
 from worldsim_envs import games
-from worldsim_training import checkpoint, config, episodes, loop
+from worldsim_training import checkpoint, config, episodes, loop, pipeline
 from worldsim_training.pipeline import STAGES, Pipeline
 
 TINY_MODEL = {"dim": 16, "depth": 1, "heads": 2, "window": 3, "conv_widths": [8, 8]}
@@ -179,6 +179,15 @@ def test_a_stage_trained_from_another_teacher_or_model_is_refused(finished, tmp_
         run(tmp_path, data, stage="consistency")
     with pytest.raises(ValueError, match="teacher_forcing was trained with .*dim.* 16.*, now it is .*32"):
         run(tmp_path, data, "world.model.dim=32", stage="teacher_forcing")
+
+
+def test_a_game_with_too_many_different_rewards_is_refused_before_its_head_is_trained(finished, tmp_path, monkeypatch):
+    data = f"world.data.folder={finished / 'data'}"
+    for stage in ("teacher_forcing", "consistency"):
+        assert run(tmp_path, data, stage=stage)
+    monkeypatch.setattr(pipeline, "MOST_REWARDS", 1)
+    with pytest.raises(ValueError, match="dot gave 2 different rewards; the head tells 1 apart: round them in the"):
+        run(tmp_path, data, stage="outcomes")
 
 
 def test_training_can_start_from_a_network(finished, tmp_path):

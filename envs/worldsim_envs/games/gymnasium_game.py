@@ -53,7 +53,10 @@ class GymnasiumGame(Game):
 
     def picture(self, observation: Any) -> np.ndarray:
         """What the game shows, (H, W, 3) uint8 of any size: its rgb_array rendering, unless overridden."""
-        return self.env.render()
+        try:
+            return self.env.render()
+        except gym.error.DependencyNotInstalled as error:
+            raise ModuleNotFoundError(f"the real game {self.name} cannot draw itself: {error}") from None
 
     def reward(self, reward: float) -> float:
         """The reward to record. The reward head picks one of the values that it saw: give only a few different ones."""
@@ -112,8 +115,10 @@ class GymnasiumGame(Game):
             raise ValueError(f"{self.name} names {counts}; give the table a row for each")
 
     def _copy(self, env: gym.Env) -> gym.Env:
+        # pygame's clocks and canvases cannot be copied and tell nothing of the game: copies share them.
+        shared = {id(each): each for each in vars(env.unwrapped).values() if type(each).__module__.startswith("pygame")}
         try:
-            return copy.deepcopy(env)
+            return copy.deepcopy(env, shared)
         except TypeError as error:
             raise ValueError(f"{self.env_id} cannot be copied ({error}); override save and restore") from None
 
