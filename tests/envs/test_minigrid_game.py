@@ -42,6 +42,13 @@ def test_keys_mean_what_they_should(key, name):
     assert SPEC.names[SPEC.decode(SPEC.from_keys({key}))] == name
 
 
+def test_its_keys_are_keys_of_the_window_that_command_nothing_else():
+    window = pytest.importorskip("worldsim.window")
+    codes = {window.key_code(name) for names in SPEC.keys.values() for name in names}
+    assert len(codes) == sum(map(len, SPEC.keys.values()))
+    assert codes.isdisjoint(map(window.key_code, window.COMMANDS))
+
+
 def test_no_key_means_done_which_leaves_the_game_as_it_is(game):
     before = game.reset(0)
     assert np.array_equal(game.step(SPEC.decode(SPEC.from_keys(())))[0], before)
