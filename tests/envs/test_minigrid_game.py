@@ -65,6 +65,12 @@ def test_the_player_is_found_in_every_frame_of_an_episode(game):
     assert game.player_xy(np.zeros_like(frame)) is None
 
 
+def test_random_play_walks_about(game):
+    frames, _, _ = play(game, "random", 0)
+    assert np.mean([not np.array_equal(one, other) for one, other in zip(frames, frames[1:], strict=False)]) > 0.4
+    assert len({game.player_xy(frame) for frame in frames}) > 4
+
+
 def test_the_seeker_shows_every_event_of_the_game(game):
     episodes = [play(game, "seeker", seed) for seed in range(12)]
     reached = [ended for *_, ended in episodes]

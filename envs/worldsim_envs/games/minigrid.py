@@ -9,7 +9,6 @@ import numpy as np
 from worldsim.action import ActionSpec, Channel
 from worldsim_envs.games.base import PolicyFactory, Position
 from worldsim_envs.games.gymnasium_game import GymnasiumGame
-from worldsim_envs.games.policies import HeldRandom
 
 TILE = 8  # pixels; also what one token of the network stands for
 CHANNELS = ("left", "right", "forward", "pickup", "drop", "toggle")
@@ -48,9 +47,9 @@ class MiniGrid(GymnasiumGame):
 
     @classmethod
     def policies(cls) -> Mapping[str, PolicyFactory]:
-        from worldsim_envs.games.minigrid_policies import Seeker
+        from worldsim_envs.games.minigrid_policies import Seeker, Wanderer
 
-        return {"seeker": Seeker, "random": HeldRandom}
+        return {"seeker": Seeker, "random": Wanderer}
 
     @staticmethod
     def player_xy(frame: np.ndarray) -> Position | None:

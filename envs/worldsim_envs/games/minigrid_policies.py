@@ -1,4 +1,4 @@
-"""A policy that plays MiniGrid's door and key, so that a short recording holds every event of the game."""
+"""Policies for MiniGrid's door and key, so that a short recording holds every event of the game."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ import numpy as np
 from worldsim_envs.games.gymnasium_game import GymnasiumGame
 
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE = range(6)
-WHIMS = (0.18, 0.18, 0.34, 0.08, 0.08, 0.08, 0.06)  # chance of each of the 7 actions where chance decides
+WHIMS = (0.18, 0.18, 0.34, 0.08, 0.08, 0.08, 0.06)  # chance of each of the 7 actions: mostly walking
 STEPS = ((1, 0), (0, 1), (-1, 0), (0, -1))  # of the four directions, as MiniGrid numbers them
 
 Pose = tuple[int, int, int]
 """Column, row, direction."""
+
+
+class Wanderer:
+    """Random actions, none held: a turn that is held goes round in circles, and most others do nothing twice."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+
+    def __call__(self, game: GymnasiumGame) -> int:
+        return int(self.rng.choice(len(WHIMS), p=WHIMS))
 
 
 class Seeker:
@@ -25,11 +35,12 @@ class Seeker:
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
+        self.wander = Wanderer(rng)
         self.whim = rng.uniform(0.1, 0.9)
 
     def __call__(self, game: GymnasiumGame) -> int:
         if self.rng.random() < self.whim:
-            return int(self.rng.choice(len(WHIMS), p=WHIMS))
+            return self.wander(game)
         world = game.env.unwrapped
         things = {cell.type: at for at, cell in _cells(world) if cell is not None}
         target = "goal" if world.grid.get(*things["door"]).is_open else "key" if "key" in things else "door"
