@@ -2,6 +2,7 @@
 
 import json
 
+import gymnasium as gym
 import pytest
 from tiny import save_tiny_world
 
@@ -38,6 +39,11 @@ def test_the_facts_of_a_world_come_from_its_files(tiny):
     assert facts["licence"] == "mit"
     assert facts["data"] == "recorded with ale-py"
     assert facts["measured"] == "gain_1_db 4.5"
+
+
+def test_a_world_of_ones_own_names_the_environment_that_plays_it(tiny):
+    name, _, argument = world_facts(tiny)["environment"].partition(" with ")
+    assert gym.make(name, world=argument.removeprefix("world=").strip("'")).unwrapped.model.info.name == "tiny"
 
 
 def test_info_prints_every_fact(tiny, capsys):

@@ -58,7 +58,7 @@ def _read(path: Path) -> dict:
 def _environment(name: str | Path, folder: Path) -> str:
     specs = [spec for spec in gym.registry.values() if spec.namespace == "worldsim"]
     ids = [spec.id for spec in specs if spec.kwargs.get("world") == str(name)]
-    return ", ".join(ids) or f"worldsim_envs.env.WorldEnv(world='{folder}')"
+    return ", ".join(ids) or f"worldsim/World-v0 with world='{folder}'"
 
 
 def _world(world: dict, environment: str) -> dict[str, str]:

@@ -16,12 +16,11 @@ from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
 
 from worldsim.arguments import natural, positive
 from worldsim.window import NoDisplay, Status, Window, open_display
 
-WORLD = EnvSpec("worldsim/World-v0", entry_point="worldsim_envs.env:WorldEnv")  # any world, by name or folder
+WORLD = "worldsim/World-v0"  # any world, by name or folder
 CLIPS = Path("worldsim_clips")
 CLIP_SECONDS = 20
 REFRESH_S = 0.25  # figures that change faster cannot be read

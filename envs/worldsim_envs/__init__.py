@@ -17,3 +17,7 @@ for _id, (_world, _max_episode_steps) in _WORLDS.items():
             # The limit is gymnasium's TimeLimit alone, so that make(..., max_episode_steps=...) can change or lift it.
             kwargs={"world": _world, "max_episode_steps": -1},
         )
+
+# Any world, by name or folder: make(..., world="runs/mine/world"). The limit is the world's own.
+if "worldsim/World-v0" not in registry:
+    register(id="worldsim/World-v0", entry_point="worldsim_envs.env:WorldEnv")

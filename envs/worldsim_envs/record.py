@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="denoising steps a frame: 1, 2 or 4 (default: the world's own)")
     parser.add_argument("--scale", type=_even, default=6, help="clip pixels a game pixel, even, 2..16 (default: 6)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--game", help="your own adapter of the real game, as module:Class (default: a known one)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     for path in (args.out, sheet):
         path.parent.mkdir(parents=True, exist_ok=True)
     length = max(round(args.seconds * env.metadata["render_fps"]), 1)
-    with _source_game(env) as game:
+    with _source_game(env, args.game) as game:
         scenes = film(env, game, agent, length, starts_rng)
     write_clip(args.out, scenes, env, args.scale)
     longest = max(scenes, key=lambda scene: len(scene.actions))
@@ -147,15 +148,22 @@ def write_sheet(path: Path, scene: Scene, env: WorldEnv, origin: str) -> None:
 
 
 @contextmanager
-def _source_game(env: WorldEnv) -> Iterator[Game | None]:
-    """The world's real game; None, and one line that says why, where it cannot be had."""
+def _source_game(env: WorldEnv, own: str | None) -> Iterator[Game | None]:
+    """The world's real game, as the user's own adapter where one is named.
+
+    None, and one line that says why, where no adapter is named and the game cannot be had.
+    """
     info = env.model.info
     try:
-        kind = source_game(info.env_id)
+        kind = source_game(info.env_id, own)
         if (kind.height, kind.width) != (info.height, info.width):
             raise ValueError(f"frames of {kind.name} are not {info.height}x{info.width}")
+        if kind.actions.to_json()["table"] != env.actions.to_json()["table"]:
+            raise ValueError(f"{kind.name} and the world number their actions differently")
         game = kind()
     except (ValueError, ModuleNotFoundError) as error:
+        if own is not None:
+            raise
         print(f"no real frames beside the imagined ones: {error}", file=sys.stderr)
         yield None
         return

@@ -74,6 +74,17 @@ def test_boxings_time_limit_is_that_of_the_real_game():
     assert gym.spec("worldsim/Boxing-v0").max_episode_steps == game_class("boxing").max_episode_steps
 
 
+def test_any_world_is_made_by_its_folder(tmp_path, world):
+    """Of a game that no adapter in the package knows, with its own frame rate and time limit."""
+    model = tiny_world()
+    model.info = replace(model.info, name="mine", env_id="my_game:MyGame", fps=7, max_episode_steps=2)
+    model.save_pretrained(tmp_path)
+    env = gym.make("worldsim/World-v0", world=str(tmp_path))
+    assert env.unwrapped.model.info.name == "mine" and env.metadata["render_fps"] == 7
+    assert rounds_length(env) == 2
+    assert rounds_length(gym.make("worldsim/World-v0", world=world, max_episode_steps=4)) == 4
+
+
 def test_the_same_seed_and_actions_give_the_same_bytes(env, world):
     other = WorldEnv(world)
     runs = []

@@ -2,13 +2,19 @@
 
 import json
 import sys
+from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
 import tiny
 from PIL import Image
+from slide_game import Slide
 
+from worldsim.action import ActionSpec
 from worldsim.cli import main
+from worldsim.heads import OutcomeHead
+from worldsim.world_model import Starts, WorldModel
 from worldsim_envs import record
 from worldsim_envs.env import WorldEnv
 from worldsim_envs.games import make_game
@@ -201,6 +207,56 @@ def test_without_the_source_game_only_imagined_frames_are_shown(square_world, tm
     (line,) = (line for line in capsys.readouterr().err.splitlines() if "no real frames" in line)
     assert 'pip install "worldsim[atari]"' in line
     assert frames_of(tmp_path / "clip.mp4")[0].shape[1] == 64 * 6 + 2 * 16
+
+
+@pytest.fixture(scope="module")
+def slide_world(tmp_path_factory):
+    """A random world of a game that no adapter in the package knows."""
+    model = tiny.tiny_world(height=8, width=16, action_size=2)
+    starts = Starts(np.zeros((1, 4, 8, 16, 3), np.uint8), np.zeros((1, 3), np.int64))
+    info = replace(model.info, env_id=Slide.env_id, height=8, width=16)
+    folder = tmp_path_factory.mktemp("slide")
+    WorldModel(info, Slide.actions, model.denoiser, OutcomeHead(8, 16, width_conv=8), starts).save_pretrained(folder)
+    return str(folder)
+
+
+def recorded(world, folder, *arguments):
+    """Exit status of a short recording, and the width of its pictures; 0 where there are none."""
+    words = ["record", world, "--seconds", "0.2", "--scale", "2", "--out", str(folder / "clip.mp4"), *arguments]
+    status = main(words)
+    return status, frames_of(folder / "clip.mp4")[0].shape[1] if (folder / "clip.mp4").is_file() else 0
+
+
+def test_a_world_of_a_users_game_is_filmed_beside_the_adapter_that_the_user_names(slide_world, tmp_path, capsys):
+    assert recorded(slide_world, tmp_path, "--game", "slide_game:Slide") == (0, 2 * 16 * 2 + 3 * 16)
+    assert "no real frames" not in capsys.readouterr().err
+
+
+def test_a_world_of_an_unknown_game_is_filmed_alone_and_says_how_to_name_the_game(slide_world, tmp_path, capsys):
+    assert recorded(slide_world, tmp_path) == (0, 16 * 2 + 2 * 16)
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "no real frames" in line)
+    assert "no adapter for the game Slide-v0" in line and "--game module:Class" in line
+
+
+@pytest.mark.parametrize(
+    ("game", "message"),
+    [
+        ("slide_game:Slid", "unknown game 'Slid' in module 'slide_game'; did you mean 'Slide'?"),
+        ("boxing", "boxing is an adapter of ALE/Boxing-v5; this world imagines Slide-v0"),
+        ("slide_variants:Mirrored", "mirrored and the world number their actions differently"),
+        ("slide_variants:Wide", "frames of wide are not 8x16"),
+    ],
+)
+def test_a_wrong_adapter_that_the_user_names_is_refused(slide_world, tmp_path, monkeypatch, capsys, game, message):
+    variants = ModuleType("slide_variants")
+    spec = Slide.actions
+    mirrored = ActionSpec(spec.channels, spec.table[::-1], names=spec.names, keys=spec.keys)
+    variants.Mirrored = type("Mirrored", (Slide,), {"name": "mirrored", "actions": mirrored})
+    variants.Wide = type("Wide", (Slide,), {"name": "wide", "width": 24})
+    monkeypatch.setitem(sys.modules, "slide_variants", variants)
+    assert recorded(slide_world, tmp_path, "--game", game) == (2, 0)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
 
 
 def test_without_av_it_names_the_extra(world, monkeypatch, capsys):

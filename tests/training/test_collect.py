@@ -2,13 +2,17 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import counting_game
 import numpy as np
 import pytest
 from counting_game import CountingGame
 
 from worldsim_training.collect import CollectConfig, collect, record_episode
 from worldsim_training.episodes import SPLITS, read_episode, write_episode
+
+COMMAND = [sys.executable, "-m", "worldsim_training.collect"]
 
 
 def record(folder, *, frames=400, workers=1, **settings):
@@ -22,8 +26,7 @@ def contents(folder):
 
 
 def run_cli(*arguments):
-    command = [sys.executable, "-m", "worldsim_training.collect", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120)
 
 
 def test_what_is_recorded_does_not_depend_on_the_number_of_workers(tmp_path):
@@ -149,6 +152,18 @@ def test_the_command_names_what_is_wrong_in_one_line(tmp_path):
         answer = run_cli(*arguments)
         assert answer.returncode == 1
         assert answer.stderr.count("\n") == 1 and message in answer.stderr
+
+
+def test_the_command_records_a_users_own_adapter_from_the_working_folder(tmp_path):
+    source = Path(counting_game.__file__).read_text()
+    (tmp_path / "my_game.py").write_text(source.replace('name = "counting"', 'name = "mine"'))
+    arguments = ("game=my_game:CountingGame", "frames=120", "workers=2", "out=data")
+    answer = subprocess.run([*COMMAND, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 0, answer.stderr
+    record(tmp_path / "here", frames=120)
+    mine, here = contents(tmp_path / "data"), contents(tmp_path / "here")
+    assert json.loads(mine.pop("meta.json"))["game"] == "mine"
+    assert here.pop("meta.json") and mine == here
 
 
 @pytest.mark.atari

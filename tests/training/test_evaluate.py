@@ -5,6 +5,7 @@ import copy
 import json
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -241,6 +242,22 @@ def test_a_missing_game_package_is_named_with_its_extra(tmp_path, monkeypatch, c
     assert evaluate.main([str(save_boxing_world(tmp_path / "world"))]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and 'pip install "worldsim[atari]"' in error
+
+
+@pytest.mark.parametrize(
+    ("env_id", "message"),
+    [
+        ("ALE/Boxing-v5", "toy_game:ToyGame is an adapter of Toy-v0; this world imagines ALE/Boxing-v5"),
+        ("Toy-v0", "world tiny paints 64x64; toy shows 64x48"),
+    ],
+)
+def test_the_adapter_that_the_user_names_is_the_one_held_against_the_world(tmp_path, capsys, env_id, message):
+    world = WorldModel.from_pretrained(save_boxing_world(tmp_path / "world"))
+    world.info = replace(world.info, env_id=env_id)
+    world.save_pretrained(tmp_path / "mine")
+    assert evaluate.main([str(tmp_path / "mine"), "--game", "toy_game:ToyGame"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
 
 
 def test_batches_come_back_in_order_and_nearly_equal():

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 import torch
 from dot_game import DotGame
+from hydra import compose, initialize_config_module
 from omegaconf import OmegaConf
 from PIL import Image
 
 from worldsim.action import ActionSpec
 from worldsim.world_model import WorldModel
 from worldsim_envs import games
-from worldsim_training import checkpoint, config, episodes, loop
+from worldsim_training import checkpoint, conf, config, episodes, loop, pipeline
 from worldsim_training.pipeline import STAGES, Pipeline
 
 TINY_MODEL = {"dim": 16, "depth": 1, "heads": 2, "window": 3, "conv_widths": [8, 8]}
@@ -272,6 +273,15 @@ def test_a_stage_trained_from_another_teacher_or_model_is_refused(finished, tmp_
         run(tmp_path, data, "world.model.dim=32", stage="teacher_forcing")
 
 
+def test_a_game_with_too_many_different_rewards_is_refused_before_its_head_is_trained(finished, tmp_path, monkeypatch):
+    data = f"world.data.folder={finished / 'data'}"
+    for stage in ("teacher_forcing", "consistency"):
+        assert run(tmp_path, data, stage=stage)
+    monkeypatch.setattr(pipeline, "MOST_REWARDS", 1)
+    with pytest.raises(ValueError, match="dot gave 2 different rewards; the head tells 1 apart: round them in the"):
+        run(tmp_path, data, stage="outcomes")
+
+
 def test_training_can_start_from_a_network(finished, tmp_path):
     start = finished / "run" / "teacher_forcing" / "network"
     changes = (f"world.data.folder={finished / 'data'}", f"world.init={start}")
@@ -368,6 +378,17 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path):
     answer = command(tmp_path, "stage=colect", check=False)
     assert answer.returncode == 1 and not os.listdir(tmp_path)
     assert answer.stderr == f"worldsim_training: unknown stage 'colect'; use one of {', '.join(STAGES)}\n"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path(conf.__file__).parent.glob("world/*.yaml")))
+def test_every_world_that_is_configured_has_a_game_and_a_network(name, tmp_path):
+    config.register()
+    with initialize_config_module("worldsim_training.conf", version_base="1.3"):
+        composed = OmegaConf.to_object(compose("training", overrides=[f"world={name}", "device=cpu"]))
+    made = Pipeline(composed)
+    assert composed.out == f"runs/{name}" and composed.world.data.folder == f"data/{name}"
+    assert made.game.name == name and sum(weight.numel() for weight in made._fresh().parameters()) > 1e5
+    assert composed.world.data.clip_frames > composed.world.model.window
 
 
 def test_the_shipped_configuration_names_every_setting(tmp_path):

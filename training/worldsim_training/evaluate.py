@@ -72,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="denoising steps a frame (default: the world's own)")
     parser.add_argument("--seed", type=int, default=0, help="of episodes, windows, actions and noise (default: 0)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    parser.add_argument("--game", help="your own adapter of the real game, as module:Class (default: a known one)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -82,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     if args.seed < 0:
         raise ValueError(f"seed is {args.seed}; use 0 or more")
     model = WorldModel.from_pretrained(args.world, device=args.device)
-    kind = source_game(model.info.env_id)
+    kind = source_game(model.info.env_id, args.game)
     steps = model.info.default_steps if args.steps is None else args.steps
     _check_fit(model, kind, steps)
     with kind() as game:

@@ -51,6 +51,7 @@ BUDGET = {"steps", "seconds", "decay", "checkpoint_every", "folder"}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SETTINGS = "config.yaml"
 SCORES = "validation.json"
+MOST_REWARDS = 64
 
 StageConfig = TeacherForcingConfig | ConsistencyConfig | OdeConfig | DmdConfig | OutcomesConfig
 
@@ -184,6 +185,9 @@ class Pipeline:
         def build() -> tuple[loop.Stage, ClipSampler]:
             torch.manual_seed(config.loop.seed)
             rewards = tuple(float(value) for value in np.unique(self._recording("train").rewards))
+            if len(rewards) > MOST_REWARDS:
+                seen = f"{self.game.name} gave {len(rewards)} different rewards"
+                raise ValueError(f"{seen}; the head tells {MOST_REWARDS} apart: round them in the game's adapter")
             head = OutcomeHead(self.game.height, self.game.width, rewards, width_conv=config.width).to(self.device)
             painter = self._load(start)
             self._compile(painter)

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import difflib
+import importlib
+import inspect
+import os
+import sys
 
 from worldsim.action import ActionSpec
 from worldsim_envs.games.base import Game
 from worldsim_envs.games.boxing import Boxing
+from worldsim_envs.games.gymnasium_game import GymnasiumGame
+from worldsim_envs.games.minigrid import MiniGrid
 
-GAMES: dict[str, type[Game]] = {game.name: game for game in (Boxing,)}
+GAMES: dict[str, type[Game]] = {game.name: game for game in (Boxing, MiniGrid)}
 
-__all__ = ["Game", "game_actions", "game_class", "game_names", "make_game", "source_game"]
+__all__ = ["Game", "GymnasiumGame", "game_actions", "game_class", "game_names", "make_game", "source_game"]
 
 
 def make_game(name: str) -> Game:
@@ -19,11 +25,17 @@ def make_game(name: str) -> Game:
 
 
 def game_class(name: str) -> type[Game]:
-    """The adapter of a game, not started: its facts, and the readers of positions. ValueError for an unknown name."""
+    """The adapter of a game, not started: its facts, and the readers of positions.
+
+    name: one of `game_names()`, or `module:Class` for an adapter of one's own, imported from the working folder or
+    from an installed package. It runs that module's code: pass on what a user typed, never what a file says.
+    ValueError, with the nearest name, where there is none.
+    """
+    if ":" in name:
+        return _own_class(*name.split(":", 1))
     if name not in GAMES:
-        near = difflib.get_close_matches(name, GAMES, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown game {name!r}; {hint}there is {', '.join(GAMES)}")
+        known = f"there is {', '.join(GAMES)}; or give an adapter of your own as module:Class"
+        raise ValueError(f"unknown game {name!r}; {_did_you_mean(name, GAMES)}{known}")
     return GAMES[name]
 
 
@@ -32,15 +44,48 @@ def game_names() -> tuple[str, ...]:
     return tuple(GAMES)
 
 
-def source_game(env_id: str) -> type[Game]:
-    """The adapter of the real game with that gymnasium id, not started; ValueError where there is none."""
+def source_game(env_id: str, own: str | None = None) -> type[Game]:
+    """The adapter of the real game with that gymnasium id, not started; ValueError where there is none.
+
+    own: the adapter that the user named, as `game_class` takes it; None looks among the package's own.
+    """
+    if own is not None:
+        game = game_class(own)
+        if game.env_id != env_id:
+            raise ValueError(f"{own} is an adapter of {game.env_id}; this world imagines {env_id}")
+        return game
     for game in GAMES.values():
         if game.env_id == env_id:
             return game
     known = ", ".join(game.env_id for game in GAMES.values())
-    raise ValueError(f"there is no adapter for the game {env_id}; there is one for {known}")
+    raise ValueError(f"there is no adapter for the game {env_id}, only for {known}; name yours: --game module:Class")
 
 
 def game_actions(name: str) -> ActionSpec:
     """The actions of a game; needs no package of the game."""
     return game_class(name).actions
+
+
+def _own_class(module_name: str, class_name: str) -> type[Game]:
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # `python -m` has it there, an installed command has not
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there; what it imports is not
+        raise ValueError(f"there is no module {module_name!r} in {os.getcwd()} or among the packages") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"cannot import a game from {module_name!r}: {error}") from None
+    kinds = {name: kind for name, kind in vars(module).items() if isinstance(kind, type) and issubclass(kind, Game)}
+    games = {name: kind for name, kind in kinds.items() if not inspect.isabstract(kind) and kind is not GymnasiumGame}
+    if class_name not in games:
+        known = f"there is {', '.join(games)}" if games else "it defines no whole subclass of Game"
+        hint = _did_you_mean(class_name, games)
+        raise ValueError(f"unknown game {class_name!r} in module {module_name!r}; {hint}{known}")
+    return games[class_name]
+
+
+def _did_you_mean(name: str, known) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]!r}? " if near else ""

@@ -66,7 +66,7 @@ class Game(ABC):
     @classmethod
     @abstractmethod
     def policies(cls) -> Mapping[str, PolicyFactory]:
-        """Ways to play this game, by name, in the order in which collection takes turns with them."""
+        """Ways to play this game, by name, in the order in which collection takes turns; one is called "random"."""
 
     @staticmethod
     def player_xy(frame: np.ndarray) -> Position | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from worldsim.action import ActionSpec
 from worldsim_envs.games.base import Game, Policy, PolicyFactory
 
 HOLD_STEPS = (1, 8)
@@ -14,16 +15,16 @@ STRETCH_STEPS = (20, 80)
 
 
 class HeldRandom:
-    """Uniformly random native actions, each held for 1 to 8 steps. Discrete action spaces only."""
+    """Uniformly random native actions, each held for 1 to 8 steps."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
         self.left = 0
-        self.action = 0
+        self.action: int | np.ndarray = 0
 
-    def __call__(self, game: Game) -> int:
+    def __call__(self, game: Game) -> int | np.ndarray:
         if self.left == 0:
-            self.action = int(self.rng.integers(len(game.actions.table)))
+            self.action = _any_action(game.actions, self.rng)
             self.left = int(self.rng.integers(*HOLD_STEPS, endpoint=True))
         self.left -= 1
         return self.action
@@ -44,3 +45,12 @@ class Switching:
             self.left = int(self.rng.integers(*STRETCH_STEPS, endpoint=True))
         self.left -= 1
         return self.current(game)
+
+
+def _any_action(actions: ActionSpec, rng: np.random.Generator) -> int | np.ndarray:
+    """An index for Discrete; for Box a vector (A,) float32 of axes in [-1, 1] and buttons 0 or 1."""
+    if actions.table is not None:
+        return int(rng.integers(len(actions.table)))
+    values = rng.uniform(-1.0, 1.0, actions.size)
+    is_button = [channel.kind == "button" for channel in actions.channels]
+    return np.where(is_button, values > 0, values).astype(np.float32)
