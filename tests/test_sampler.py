@@ -148,3 +148,9 @@ def test_the_ode_sampler_draws_noise_once():
     noise = gaussian_noise(samples=5)
     OdeSampler(ode_grid(8, 2.0).tolist())(lambda x, sigma: x, lambda: draws.append(1) or noise())
     assert draws == [1]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_a_list_may_begin_below_pure_noise_and_is_otherwise_the_same(steps):
+    plain, lower = step_sigmas(steps, 2.0), step_sigmas(steps, 2.0, first=0.99)
+    assert lower[0] == 0.99 and lower[1:] == plain[1:] and plain[0] == 1.0

@@ -3,6 +3,7 @@
 import copy
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from tiny import HEIGHT, WIDTH, tiny_world
 
 from worldsim.models.dit import CausalDiT
-from worldsim.sampler import OdeSampler, ode_grid
+from worldsim.sampler import FewStepSampler, OdeSampler, ode_grid
 from worldsim.world_model import WorldModel, verify_manifest, write_manifest
 
 PAST = 5
@@ -555,3 +556,12 @@ def test_a_description_with_other_fields_is_refused(folder):
     path.write_text(json.dumps(data))
     write_manifest(folder)
     load_refused(folder, "colour, fps")
+
+
+def test_a_world_plays_from_the_level_at_which_its_lists_begin(world):
+    frames, past = past_of(1)
+    lower = WorldModel(replace(world.info, first_sigma=0.9), world.actions, world.denoiser, world.heads, world.starts)
+    action = actions_of(1, 1)[0]
+    shown = [each.paint(each.reset(frames, past, [0]), action, steps=1) for each in (world, lower)]
+    told = lower.paint_with(FewStepSampler((0.9,)), lower.reset(frames, past, [0]), action)
+    assert torch.equal(shown[1], told) and not torch.equal(shown[0], shown[1])

@@ -49,8 +49,14 @@ class WorldInfo:
     max_episode_steps: int
     shift: float
     """Warp of the nominal step lists; above 1 their later steps start nearer to pure noise."""
+    first_sigma: float = 1.0
+    """Noise level at which every list begins; see `worldsim.sampler.step_sigmas`."""
     default_steps: int = 2
     step_choices: tuple[int, ...] = tuple(NOMINAL_STEPS)
+
+    def sigmas(self, steps: int) -> tuple[float, ...]:
+        """Noise levels of the calls that paint a frame in 1, 2 or 4 steps; ValueError for any other count."""
+        return step_sigmas(steps, self.shift, first=self.first_sigma)
 
 
 @dataclass(frozen=True)
@@ -119,7 +125,7 @@ class WorldModel:
         self.info = info
         self.actions = actions
         self.denoiser = denoiser.eval().requires_grad_(False)
-        sigmas = {sigma for steps in NOMINAL_STEPS for sigma in step_sigmas(steps, info.shift)}
+        sigmas = {sigma for steps in NOMINAL_STEPS for sigma in info.sigmas(steps)}
         self.painter = engine.packed(self.denoiser, sigmas)
         """The denoiser as it is played."""
         self.heads = heads.eval().requires_grad_(False)
@@ -159,8 +165,8 @@ class WorldModel:
     def paint(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> Tensor:
         """The next frame (B, 3, H, W) uint8; changes only the state's random generators, so it can be shown first."""
         self._check_action(state, action)
-        sampler = FewStepSampler(step_sigmas(self.info.default_steps if steps is None else steps, self.info.shift))
-        return self.paint_with(sampler, state, action)
+        sigmas = self.info.sigmas(self.info.default_steps if steps is None else steps)
+        return self.paint_with(FewStepSampler(sigmas), state, action)
 
     @torch.no_grad()
     def paint_with(self, sampler: Sampler, state: WorldState, action: Tensor) -> Tensor:
