@@ -558,9 +558,9 @@ def test_a_description_with_other_fields_is_refused(folder):
     load_refused(folder, "colour, fps")
 
 
-def test_a_world_plays_from_the_level_at_which_its_lists_begin(world):
+def test_a_world_takes_one_step_at_its_own_level(world):
     frames, past = past_of(1)
-    lower = WorldModel(replace(world.info, first_sigma=0.9), world.actions, world.denoiser, world.heads, world.starts)
+    lower = WorldModel(replace(world.info, single_sigma=0.9), world.actions, world.denoiser, world.heads, world.starts)
     action = actions_of(1, 1)[0]
     shown = [each.paint(each.reset(frames, past, [0]), action, steps=1) for each in (world, lower)]
     told = lower.paint_with(FewStepSampler((0.9,)), lower.reset(frames, past, [0]), action)

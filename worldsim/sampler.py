@@ -33,15 +33,15 @@ def euler_step(x_t: Tensor, x_0: Tensor, sigma: Tensor, sigma_next: Tensor) -> T
     return x_0 + ratio * (x_t - x_0)
 
 
-def step_sigmas(steps: int, shift: float, *, first: float = 1.0) -> tuple[float, ...]:
+def step_sigmas(steps: int, shift: float, *, single: float = 1.0) -> tuple[float, ...]:
     """Noise levels of the few-step student: the nominal list of 1, 2 or 4 steps, warped by `shift`.
 
-    first: the level that the first call is told, 1 (pure noise) or a little below. A network that answers its mean at
-    pure noise answers a sample there.
+    single: the level that the only call of one step is told, 1 (pure noise) or a little below. A network that answers
+    its mean at pure noise, a good first guess but a blurred last word, answers a sample there.
     """
     if steps not in NOMINAL_STEPS:
         raise ValueError(f"steps={steps} is not a trained step count; use 1, 2 or 4")
-    return (first, *(shifted(u, shift) for u in NOMINAL_STEPS[steps][1:]))
+    return (single,) if steps == 1 else tuple(shifted(u, shift) for u in NOMINAL_STEPS[steps])
 
 
 def ode_grid(intervals: int, shift: float) -> Tensor:

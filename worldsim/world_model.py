@@ -49,14 +49,14 @@ class WorldInfo:
     max_episode_steps: int
     shift: float
     """Warp of the nominal step lists; above 1 their later steps start nearer to pure noise."""
-    first_sigma: float = 1.0
-    """Noise level at which every list begins; see `worldsim.sampler.step_sigmas`."""
+    single_sigma: float = 1.0
+    """Noise level of the call that paints a frame in one step; see `worldsim.sampler.step_sigmas`."""
     default_steps: int = 2
     step_choices: tuple[int, ...] = tuple(NOMINAL_STEPS)
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
         """Noise levels of the calls that paint a frame in 1, 2 or 4 steps; ValueError for any other count."""
-        return step_sigmas(steps, self.shift, first=self.first_sigma)
+        return step_sigmas(steps, self.shift, single=self.single_sigma)
 
 
 @dataclass(frozen=True)

@@ -178,8 +178,8 @@ class WorldConfig:
     game: str = MISSING
     shift: float = 2.0
     """Shift of the 1, 2 and 4-step lists in play."""
-    first_sigma: float = 1.0
-    """Where those lists begin; a little below 1 with `consistency.mean_share`, which keeps the mean at 1."""
+    single_sigma: float = 1.0
+    """Level of the one-step list; a little below 1 with `consistency.mean_share`, which keeps the mean at 1."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     context: ContextConfig = field(default_factory=ContextConfig)

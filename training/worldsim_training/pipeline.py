@@ -207,7 +207,7 @@ class Pipeline:
             window_frames=self.world.model.window,
             max_episode_steps=self.game.max_episode_steps,
             shift=self.world.shift,
-            first_sigma=self.world.first_sigma,
+            single_sigma=self.world.single_sigma,
         )
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
         denoiser = self._load(self._released()).cpu()
@@ -273,7 +273,7 @@ class Pipeline:
             "context": asdict(world.context),
             "stage": asdict(config),
             "shift": world.shift,
-            "first_sigma": world.first_sigma,
+            "single_sigma": world.single_sigma,
             "start": start and _hash(start),
         }
         return json.loads(json.dumps(settings))
@@ -347,7 +347,7 @@ class Pipeline:
         return ClipSampler(recording, length, loop_config.batch, loop_config.seed, device=self.device, **shares)
 
     def _few_step(self, steps: int) -> FewStepSampler:
-        return FewStepSampler(step_sigmas(steps, self.world.shift, first=self.world.first_sigma))
+        return FewStepSampler(step_sigmas(steps, self.world.shift, single=self.world.single_sigma))
 
     def _fresh(self) -> CausalDiT:
         torch.manual_seed(self.world.teacher_forcing.loop.seed)
