@@ -27,6 +27,7 @@ SMALL = {
         *(f"world.{stage}.loop={LOOP}" for stage in ("teacher_forcing", "consistency", "outcomes")),
         *("world.consistency.intervals=4", "world.outcomes.reward_share=0", "world.outcomes.end_share=0"),
         *("validation_on_cpu.clips=1", "validation_on_cpu.frames=2", "validation_on_cpu.teacher_steps=2"),
+        "gates.enabled=false",
     ],
 }
 

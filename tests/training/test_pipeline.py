@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -15,13 +15,15 @@ import pytest
 import torch
 from dot_game import DotGame
 from hydra import compose, initialize_config_module
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from PIL import Image
 
 from worldsim.action import ActionSpec
 from worldsim.world_model import WorldModel
 from worldsim_envs import games
-from worldsim_training import checkpoint, conf, config, episodes, loop, pipeline
+from worldsim_training import __main__, checkpoint, conf, config, dmd, episodes, loop, pipeline
+from worldsim_training.gates import GateFailed
 from worldsim_training.pipeline import STAGES, Pipeline
 
 TINY_MODEL = {"dim": 16, "depth": 1, "heads": 2, "window": 3, "conv_widths": [8, 8]}
@@ -52,7 +54,8 @@ def settings(folder, *changes, **top):
     """The training configuration of a tiny world of the dot game."""
     world = {"name": "dot", "game": "dot", **TINY, "data": {**TINY["data"], "folder": str(folder / "data")}}
     tree = {"world": world, "out": str(folder / "run"), "device": "cpu", "compile": False}
-    merged = OmegaConf.merge(tree, {"validation_on_cpu": TINY_VALIDATION}, OmegaConf.from_dotlist(list(changes)), top)
+    tree |= {"validation_on_cpu": TINY_VALIDATION, "gates": {"enabled": False}}
+    merged = OmegaConf.merge(tree, OmegaConf.from_dotlist(list(changes)), top)
     return OmegaConf.to_object(OmegaConf.merge(config.schema(), merged))
 
 
@@ -107,7 +110,8 @@ def test_every_stage_leaves_its_configuration_scores_and_pictures(finished):
         scores = json.loads((folder / "validation.json").read_text())
         assert tuple(scores) == samplers
         for name in samplers:
-            assert set(scores[name]) == {"gain_1_db", "gain_4_db", "motion_ratio", "sharpness_ratio"}
+            ratios = {f"{what}_ratio" for what in ("motion", "sharpness", "saturation")}
+            assert set(scores[name]) == {"gain_1_db", "gain_4_db", "drift_levels", "response_levels"} | ratios
             assert np.isfinite(list(scores[name].values())).all()
             assert np.asarray(Image.open(folder / f"strip_{name}.png")).std() > 10
     for stage in ("teacher_forcing", "consistency", "outcomes"):
@@ -310,6 +314,8 @@ def test_a_recording_with_other_actions_is_refused_with_both(finished, tmp_path)
         (("stage=teacher_forcing", "world.init=bidirectional"), "run stage=bidirectional to its end first"),
         (("device=toaster",), "unknown device 'toaster'; use auto, cpu or cuda"),
         (("world.game=chess",), "unknown game 'chess'"),
+        (("gates.motion=[1.4,0.7]",), "gates.motion is 1.4 to 0.7; give the least ratio, then the most"),
+        (("world.dmd.patience=-1",), "world.dmd.patience is -1; use at least 1, or 0 to never stop early"),
         (("validation_on_cpu.frames=1",), "validation on 2 clips of 1 frames; it needs at least 1 clip and 2 frames"),
         (("stage=teacher_forcing",), "no dataset at .*; record one with"),
     ],
@@ -325,7 +331,152 @@ def test_a_configuration_cannot_be_changed(tmp_path):
     assert replace(settings(tmp_path), stage="export").stage == "export"
 
 
+# --- the gates ---
+
+OPEN = {key: None for key in ("teacher_gain_db", "teacher_response_levels", "gain_loss_db", "response_share")}
+OPEN |= {key: None for key in ("motion", "sharpness", "saturation", "drift_levels")}
+
+
+def test_a_failed_gate_stops_the_run_after_the_stage_is_saved_and_says_so_again_without_training(
+    finished, tmp_path, monkeypatch
+):
+    changes = (f"world.data.folder={finished / 'data'}", "gates.enabled=true", "gates.teacher_gain_db=60")
+    said = "teacher_forcing failed its gate: gain_1_db is .*, gates.teacher_gain_db asks for more than 60"
+    with pytest.raises(GateFailed, match=said) as first:
+        run(tmp_path, *changes)
+    before = written(tmp_path / "run")
+    assert {path.parent.name for path in before} == {"teacher_forcing", "network"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "_clips", None)  # nothing is trained
+        with pytest.raises(GateFailed) as again:
+            run(tmp_path, *changes)
+    assert str(first.value) == str(again.value) and written(tmp_path / "run") == before
+    assert run(tmp_path, *changes, "gates.enabled=false", stage="teacher_forcing")
+    assert written(tmp_path / "run") == before
+
+
+def test_each_gate_can_be_left_out(finished, distilled):
+    folder, data = distilled
+    assert run(folder, data, stage="consistency", gates={"enabled": True, **OPEN})
+    for key, asked in (("drift_levels", 0.0), ("saturation", [5.0, 6.0]), ("gain_loss_db", -60.0)):
+        with pytest.raises(GateFailed, match=f"consistency failed its gate: .* gates.{key}[^;]* asks for [^;]*; give"):
+            run(folder, data, stage="consistency", gates={"enabled": True, **OPEN, key: asked})
+
+
+def test_scores_from_before_a_gate_are_asked_for_again(finished, distilled):
+    folder, data = distilled
+    path = folder / "run" / "consistency" / "validation.json"
+    old = {name: {"gain_1_db": each["gain_1_db"]} for name, each in json.loads(path.read_text()).items()}
+    path.write_text(json.dumps(old))
+    open_gates = {"enabled": True, **OPEN}
+    with pytest.raises(ValueError, match="validation.json lacks drift_levels.*; delete consistency/validation.json"):
+        run(folder, data, stage="consistency", gates=open_gates)
+    path.unlink()
+    assert run(folder, data, stage="consistency", gates=open_gates) and "2_step" in json.loads(path.read_text())
+
+
+def test_distribution_matching_ends_when_its_patience_does_and_is_finished_then(finished, distilled, monkeypatch):
+    folder, data = distilled
+    monkeypatch.setattr(dmd.PlayedScore, "__call__", lambda self, network: {"score": 0.0})
+    wanted = (*DMD, "world.dmd.loop.steps=40", "world.dmd.patience=2")
+    assert run(folder, data, *wanted, stage="dmd")
+    rows = list(loop.read_log(folder / "run" / "dmd"))
+    assert rows[-1]["step"] == 3 and sum(len(row["reviews"]) for row in rows) == 3  # the first, then two no better
+    before = written(folder / "run" / "dmd")
+    assert run(folder, data, *wanted, stage="dmd") and written(folder / "run" / "dmd") == before
+    assert run(folder, data, *wanted, "world.dmd.patience=3", stage="dmd")
+    assert [row["step"] for row in loop.read_log(folder / "run" / "dmd")][-1] == 5
+
+
 # --- the command ---
+
+
+def composed(*words):
+    config.register()
+    with initialize_config_module("worldsim_training.conf", version_base="1.3"):
+        return OmegaConf.to_object(compose("training", overrides=["device=cpu", *words]))
+
+
+@pytest.mark.parametrize(
+    ("preset", "stages"),
+    [
+        ("consistency", "collect teacher_forcing consistency outcomes export"),
+        ("causal_ode", "collect teacher_forcing ode outcomes export"),
+        ("causal_forcing_pp", "collect teacher_forcing consistency dmd outcomes export"),
+    ],
+)
+@pytest.mark.parametrize("world", ["boxing", "minigrid"])
+def test_a_preset_names_the_stages(preset, stages, world):
+    made = Pipeline(composed(f"pipeline={preset}", f"world={world}"))
+    assert made.stages() == stages.split() and made.world.name == world
+    assert made.world.release == ("dmd" if "dmd" in stages else "distillation")
+
+
+def test_a_command_without_a_preset_runs_what_the_preset_consistency_does():
+    assert composed() == composed("pipeline=consistency")
+
+
+def test_what_is_typed_wins_over_the_preset():
+    chosen = composed("pipeline=causal_forcing_pp", "world.dmd.loop.steps=7", "gates.motion=[0.5,2]")
+    assert chosen.world.dmd.loop.steps == 7 and tuple(chosen.gates.motion) == (0.5, 2.0)
+    assert composed("gates.motion=null").gates.motion is None
+
+
+@pytest.mark.parametrize("word", ["gates.movement=1", "world.dmd.patiense=2", "stag=export", "pipeline=cf"])
+def test_an_unknown_key_is_refused_before_anything_runs(word):
+    with pytest.raises(HydraException):
+        composed(word)
+
+
+def in_process(monkeypatch, folder, *words):
+    """The command as typed in that folder, in this process, which knows the dot game."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["worldsim_training", *words])
+    __main__.main()
+
+
+@pytest.fixture
+def own_world(finished, tmp_path):
+    """Words that choose the tiny world, from a file of its own."""
+    world = OmegaConf.to_container(OmegaConf.structured(settings(finished).world))
+    (tmp_path / "conf" / "world").mkdir(parents=True)
+    OmegaConf.save(world, tmp_path / "conf" / "world" / "dot.yaml")
+    words = ["--config-dir", str(tmp_path / "conf"), "world=dot", "device=cpu", "compile=false", "gates.enabled=false"]
+    return [*words, "validation_on_cpu.clips=2", "validation_on_cpu.frames=4"]
+
+
+def test_the_jobs_of_a_multirun_never_share_a_folder(own_world, tmp_path, monkeypatch):
+    words = ["-m", *own_world, "stage=teacher_forcing", "world.teacher_forcing.loop.seed=0,1"]
+    in_process(monkeypatch, tmp_path, *words)
+    first, second = sorted((tmp_path / "runs" / "dot").glob("*/teacher_forcing"))
+    for seed, folder in enumerate((first, second)):
+        assert f"world.teacher_forcing.loop.seed={seed}" in folder.parent.name
+        saved = OmegaConf.load(folder / "config.yaml")
+        assert saved.world.teacher_forcing.loop.seed == seed and saved.out == str(folder.parent)
+    assert weights(first) != weights(second)
+    before = written(tmp_path / "runs")
+    in_process(monkeypatch, tmp_path, *words, "gates.teacher_gain_db=9")  # finds both finished
+    assert {path.name for path, at in written(tmp_path / "runs").items() if before[path] != at} <= {"multirun.yaml"}
+
+
+def test_judging_by_other_gates_leaves_the_folders_of_a_multirun():
+    config.register()
+    with initialize_config_module("worldsim_training.conf", version_base="1.3"):
+        job = compose("training", return_hydra_config=True).hydra.job
+    gate_keys = {f"gates.{each.name}" for each in fields(config.GatesConfig)}
+    assert set(job.config.override_dirname.exclude_keys) == {"out", "stage", "stop_after_s"} | gate_keys
+
+
+def test_the_folders_of_a_multirun_may_be_swept_over(own_world, tmp_path, monkeypatch):
+    words = ["-m", *own_world, "stage=collect", "out=a,b"]
+    in_process(monkeypatch, tmp_path, *words)
+    assert all(len(list((tmp_path / out).iterdir())) == 1 for out in "ab")
+
+
+def test_a_failed_gate_ends_the_command_in_one_line(own_world, tmp_path, monkeypatch):
+    words = [*own_world, "stage=teacher_forcing", "gates.enabled=true", "gates.teacher_gain_db=60"]
+    with pytest.raises(SystemExit, match="^worldsim_training: stage teacher_forcing failed its gate: [^\\n]*$"):
+        in_process(monkeypatch, tmp_path, *words)
 
 
 def command(folder, *arguments, check=True):
@@ -347,6 +498,7 @@ def test_the_command_makes_a_world_of_boxing_that_plays(tmp_path):
     changes = {**TINY, "data": {"frames": 200, "episode_steps": 40, "clip_frames": 4}}
     changes["outcomes"] = {**TINY["outcomes"], "reward_share": 0.0, "end_share": 0.0}
     words = [*dotted(changes, "world"), *dotted(TINY_VALIDATION, "validation_on_cpu"), "device=cpu", "compile=false"]
+    words += ["gates.enabled=false"]  # four updates teach nothing
     command(tmp_path, *words)
     assert sorted(os.listdir(tmp_path)) == ["data", "runs"]
     env = gym.make("worldsim/Boxing-v0", world=str(tmp_path / "runs" / "boxing" / "world"))
@@ -381,14 +533,12 @@ def test_the_command_says_what_is_wrong_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in Path(conf.__file__).parent.glob("world/*.yaml")))
-def test_every_world_that_is_configured_has_a_game_and_a_network(name, tmp_path):
-    config.register()
-    with initialize_config_module("worldsim_training.conf", version_base="1.3"):
-        composed = OmegaConf.to_object(compose("training", overrides=[f"world={name}", "device=cpu"]))
-    made = Pipeline(composed)
-    assert composed.out == f"runs/{name}" and composed.world.data.folder == f"data/{name}"
+def test_every_world_that_is_configured_has_a_game_and_a_network(name):
+    chosen = composed(f"world={name}")
+    made = Pipeline(chosen)
+    assert chosen.out == f"runs/{name}" and chosen.world.data.folder == f"data/{name}"
     assert made.game.name == name and sum(weight.numel() for weight in made._fresh().parameters()) > 1e5
-    assert composed.world.data.clip_frames > composed.world.model.window
+    assert chosen.world.data.clip_frames > chosen.world.model.window
 
 
 def test_the_shipped_configuration_names_every_setting(tmp_path):

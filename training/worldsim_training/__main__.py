@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import BrokenExecutor
+from dataclasses import replace
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -16,13 +19,21 @@ config.register()
 
 @hydra.main(config_path="conf", config_name="training", version_base="1.3")
 def main(settings: DictConfig) -> None:
-    """Run the pipeline; exits with one line where it cannot go on. The same command resumes."""
+    """Run the pipeline; exits with one line where it cannot go on. The same command resumes.
+
+    The jobs of a multirun write to `<out>/<their overrides>`, never two of them to one folder.
+    """
+    from worldsim_training.gates import GateFailed
     from worldsim_training.loop import TrainingFault
     from worldsim_training.pipeline import Pipeline
 
     try:
-        done = Pipeline(OmegaConf.to_object(settings)).run()
-    except (ValueError, OSError, ImportError, TrainingFault, OmegaConfBaseException) as error:
+        chosen = OmegaConf.to_object(settings)
+        job = HydraConfig.get()
+        if job.mode == RunMode.MULTIRUN:
+            chosen = replace(chosen, out=job.runtime.output_dir)
+        done = Pipeline(chosen).run()
+    except (ValueError, OSError, ImportError, TrainingFault, GateFailed, OmegaConfBaseException) as error:
         raise SystemExit(f"worldsim_training: {one_line(error)}") from None
     except BrokenExecutor:
         raise SystemExit("worldsim_training: a recording process died; the same command goes on") from None

@@ -158,6 +158,8 @@ class DmdConfig:
     """Weight of stage 2's loss on real clips."""
     evaluate_every: int = 25
     """Updates of the student between two scores on held-out clips; the best network is kept, the first included."""
+    patience: int = 0
+    """Such scores in a row without a better one that end the stage; 0: never."""
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,32 @@ class ValidationConfig:
 
 
 @dataclass(frozen=True)
+class GatesConfig:
+    """What a stage's network must show in its `validation.json` before the next stage begins; null leaves a gate out.
+
+    Teacher forcing is judged as the ODE sampler plays it, the distilled stages at 2 steps. The figures leave room on
+    purpose: they stop a run that went wrong, they do not choose between two that went well.
+    """
+
+    enabled: bool = True
+    teacher_gain_db: float | None = 0.0
+    """The teacher's gain 1 step ahead must lie above it: it predicts better than the last frame shown again."""
+    teacher_response_levels: float | None = 0.1
+    """Least change of the teacher's picture under another clip's actions, in levels of 0..255 over all pixels. A
+    network that does not hear its actions has exactly 0."""
+    gain_loss_db: float | None = 2.0
+    """Most that a student's gain 1 step ahead may lie below its teacher's."""
+    response_share: float | None = 0.6
+    """Least response of a student to other actions, as a share of its teacher's."""
+    motion: tuple[float, float] | None = (0.6, 1.6)
+    """Least and most late motion, in shares of the real frames'; so for sharpness and saturation."""
+    sharpness: tuple[float, float] | None = (0.7, 1.4)
+    saturation: tuple[float, float] | None = (0.8, 1.25)
+    drift_levels: float | None = 8.0
+    """Most distance between the late frames' colours and the real ones', in levels."""
+
+
+@dataclass(frozen=True)
 class TrainingConfig:
     """`python -m worldsim_training`: every stage in turn, or one."""
 
@@ -231,6 +259,7 @@ class TrainingConfig:
         default_factory=lambda: ValidationConfig(clips=8, frames=32, teacher_steps=8)
     )
     """A CPU paints a few dozen frames a second: these take it about a minute."""
+    gates: GatesConfig = field(default_factory=GatesConfig)
 
 
 def schema() -> DictConfig:

@@ -302,6 +302,8 @@ def check(config: DmdConfig) -> None:
     for key, known in (("scoring", SCORERS), ("replay", ATTENTION)):
         if (seen := getattr(config, key)) not in known:
             raise ValueError(f"world.dmd.{key} is {seen!r}; use one of {', '.join(known)}")
+    if config.patience < 0:
+        raise ValueError(f"world.dmd.patience is {config.patience}; use at least 1, or 0 to never stop early")
     for key in ("context_frames", "frames", "critic_per_student", "evaluate_every"):
         if getattr(config, key) < 1:
             raise ValueError(f"world.dmd.{key} is {getattr(config, key)}; use at least 1")

@@ -50,21 +50,32 @@ class Best:
     """The best of the averages that a stage passes through, the one it begins with included.
 
     measure: the scores of a network by name, of which the highest `score` wins; it draws from no generator of the run.
-    every: updates of the student between two measurements. Make it before the network is compiled.
+    every: updates of the student between two measurements. patience: measurements without a better score that end the
+    stage, 0: never. Make it before the network is compiled.
     """
 
-    def __init__(self, network: nn.Module, measure: Callable[[nn.Module], dict[str, float]], every: int) -> None:
+    def __init__(
+        self, network: nn.Module, measure: Callable[[nn.Module], dict[str, float]], every: int, patience: int = 0
+    ) -> None:
         self.network = average_of(network)
         self.measure = measure
-        self.every = every
+        self.every, self.patience = every, patience
         self.score = -math.inf
+        self.since = 0
+        """Measurements since the best."""
+
+    @property
+    def is_past(self) -> bool:
+        """Whether waiting for a better one is over."""
+        return 0 < self.patience <= self.since
 
     def consider(self, average: nn.Module) -> dict[str, float]:
         """Scores of the average, which becomes the best where none before it had as high a one."""
         scores = self.measure(average)
+        self.since += 1
         if scores["score"] > self.score:
             self.network.load_state_dict(average.state_dict())
-            self.score = scores["score"]
+            self.score, self.since = scores["score"], 0
         return scores
 
 
@@ -95,7 +106,7 @@ def fit(
     started = time.monotonic()
     clock = None  # starts after the first update, which may compile
     with tqdm(total=config.steps, initial=step, desc=stage.name, unit="update", mininterval=2.0) as bar:
-        done = progress(step, before_s, config)
+        done = 1.0 if best and best.is_past else progress(step, before_s, config)
         while done < 1.0:
             run.update(step, done)
             step, clock = step + 1, clock or time.monotonic()
@@ -103,6 +114,7 @@ def fit(
             trained_s = before_s + _since(clock)
             done = progress(step, trained_s, config)
             run.review(step, is_last=done >= 1.0)
+            done = 1.0 if best and best.is_past else done
             out_of_time = bool(stop_after_s) and _since(started) > stop_after_s
             if step % config.checkpoint_every == 0 or done >= 1.0 or out_of_time:
                 row = run.report(step)
@@ -234,7 +246,7 @@ class _Run:
         notes = {**notes, "device": self.generator.device.type, "clips": self.clips.state_dict()}
         if self.best:
             tensors |= checkpoint.pack("best", self.best.network.state_dict())
-            notes["best_score"] = self.best.score
+            notes |= {"best_score": self.best.score, "since_best": self.best.since, "past_best": self.best.is_past}
         checkpoint.save(self.path, tensors, notes)
 
     def _average(self, update: int) -> None:
@@ -273,7 +285,7 @@ class _Run:
             adam = checkpoint.unpack(_adam(name), tensors)
             checkpoint.unpack_adam(learner.network, learner.optimizer, adam)
         if self.best:
-            self.best.score = notes["best_score"]
+            self.best.score, self.best.since = notes["best_score"], notes.get("since_best", 0)
         self.generator.set_state(tensors["generator"])
         self.clips.load_state_dict(notes["clips"])
         return notes["step"], notes["seconds"]

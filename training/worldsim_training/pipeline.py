@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers.models.modeling_utils import ModelMixin
-from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from worldsim.action import ActionSpec
@@ -25,7 +23,7 @@ from worldsim.rollout import Sampler
 from worldsim.sampler import FewStepSampler, OdeSampler, ode_grid, step_sigmas
 from worldsim.world_model import Starts, WorldInfo, WorldModel
 from worldsim_envs.games import game_class
-from worldsim_training import checkpoint, collect, dmd, loop, validate
+from worldsim_training import collect, dmd, gates, loop, validate
 from worldsim_training.bidirectional import Bidirectional
 from worldsim_training.config import (
     ConsistencyConfig,
@@ -34,23 +32,20 @@ from worldsim_training.config import (
     OutcomesConfig,
     TeacherForcingConfig,
     TrainingConfig,
+    ValidationConfig,
 )
 from worldsim_training.consistency import Consistency
 from worldsim_training.dataset import Clip, ClipSampler, Recording
 from worldsim_training.episodes import META, read_meta
 from worldsim_training.ode import OdeDistillation
 from worldsim_training.outcomes import Outcomes
+from worldsim_training.stage_folder import NETWORK, SCORES, SETTINGS, StageFolder, network_hash, replace_folder
 from worldsim_training.teacher_forcing import TeacherForcing
 
 STAGES = ("collect", "bidirectional", "teacher_forcing", "consistency", "ode", "dmd", "outcomes", "export")
 DISTILLATIONS = {"consistency": "consistency", "ode": "ode", "none": "teacher_forcing"}
 """The stage whose network each way of distillation leaves."""
 RELEASES = ("distillation", "dmd")
-NETWORK = "network"
-BUDGET = {"steps", "seconds", "decay", "checkpoint_every", "folder"}
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-SETTINGS = "config.yaml"
-SCORES = "validation.json"
 MOST_REWARDS = 64
 
 StageConfig = TeacherForcingConfig | ConsistencyConfig | OdeConfig | DmdConfig | OutcomesConfig
@@ -69,35 +64,24 @@ class Pipeline:
         self.started = time.monotonic()
         self.has_trained = False
         self.recordings: dict[str, Recording] = {}
-        if config.stage not in (None, *STAGES):
-            raise ValueError(f"unknown stage {config.stage!r}; use one of {', '.join(STAGES)}")
-        if self.world.distillation not in DISTILLATIONS:
-            seen = self.world.distillation
-            raise ValueError(f"world.distillation is {seen!r}; use one of {', '.join(DISTILLATIONS)}")
-        if self.validation.clips < 1 or self.validation.frames < 2:
-            seen = f"{self.validation.clips} clips of {self.validation.frames} frames"
-            raise ValueError(f"validation on {seen}; it needs at least 1 clip and 2 frames")
-        if self.world.data.clip_frames < 2:
-            raise ValueError(f"world.data.clip_frames is {self.world.data.clip_frames}; a clip has at least 2 frames")
-        world = self.world
-        if world.release not in RELEASES:
-            raise ValueError(f"world.release is {world.release!r}; use one of {', '.join(RELEASES)}")
-        dmd.check(world.dmd)
-        stages = (world.bidirectional, world.teacher_forcing, world.consistency, world.ode, world.outcomes)
-        for stage in (*stages, *((world.dmd,) if world.dmd.loop.steps else ())):
-            for key in ("steps", "batch", "checkpoint_every"):
-                if getattr(stage.loop, key) < 1:
-                    raise ValueError(f"loop.{key} is {getattr(stage.loop, key)}; use at least 1")
+        _check(config, self.validation)
 
     def run(self) -> bool:
-        """All stages of the world, or the one asked for; False where `stop_after_s` was up before the end."""
+        """All stages of the world, or the one asked for; False where `stop_after_s` was up before the end.
+
+        GateFailed where a stage's scores do not let the next one begin.
+        """
+        return all(getattr(self, name)() for name in self.stages())
+
+    def stages(self) -> list[str]:
+        """Names of the stages that this run takes, in turn."""
+        if self.config.stage:
+            return [self.config.stage]
         world = self.world
         scored = bool(world.dmd.loop.steps) and world.dmd.scoring == "bidirectional"
         wanted = {stage: stage == world.distillation for stage in ("consistency", "ode")}
         wanted |= {"bidirectional": scored or world.init == "bidirectional", "dmd": bool(world.dmd.loop.steps)}
-        whole = [stage for stage in STAGES if wanted.get(stage, True)]
-        chosen = [self.config.stage] if self.config.stage else whole
-        return all(getattr(self, name)() for name in chosen)
+        return [stage for stage in STAGES if wanted.get(stage, True)]
 
     def collect(self) -> bool:
         """Record the game, unless the folder already holds the whole recording."""
@@ -169,7 +153,7 @@ class Pipeline:
             sampler = self._few_step(config.student_steps)
             stage = dmd.Dmd(self._load(start), scorer, sampler.sigmas, self.world.shift, config, regulariser)
             measure = dmd.PlayedScore(stage.average, sampler, *self._held_out())
-            stage.best = loop.Best(stage.average, measure, config.evaluate_every)
+            stage.best = loop.Best(stage.average, measure, config.evaluate_every, config.patience)
             real = (regulariser.teacher, stage.average) if regulariser else ()
             for network in (stage.student, *scorer.networks, *real):
                 self._compile(network)
@@ -212,7 +196,7 @@ class Pipeline:
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
         denoiser = self._load(self._released()).cpu()
         world = WorldModel(info, self.game.actions, denoiser, heads, self._starts())
-        _replace_folder(self.out / "world", world.save_pretrained)
+        replace_folder(self.out / "world", world.save_pretrained)
         return True
 
     # --- what the stages share ---
@@ -242,26 +226,36 @@ class Pipeline:
         fit: Callable[..., bool] = loop.fit,
     ) -> bool:
         """Train, save and score a stage, or pass it by where all that is done; False where the time is up."""
-        folder = self.out / name
-        settings = self._settings(config, start) | ({"teacher": _hash(teacher)} if teacher else {})
-        if self._is_finished(folder, config, settings, SCORES if samplers else SETTINGS):
-            tqdm.write(f"{name}: finished before; delete {folder} to train it again")
+        folder = StageFolder(self.out / name)
+        settings = self._settings(config, start) | ({"teacher": network_hash(teacher)} if teacher else {})
+        if folder.is_finished(config.loop, settings, SCORES if samplers else SETTINGS):
+            tqdm.write(f"{name}: finished before; delete {folder.path} to train it again")
+            self._gate(name)
             return True
         left_s = self.config.stop_after_s - (time.monotonic() - self.started)
         if self.config.stop_after_s and self.has_trained and left_s <= 0:
             return False
         stage, clips = build()
-        shutil.rmtree(folder / NETWORK, ignore_errors=True)
-        (folder / SCORES).unlink(missing_ok=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(OmegaConf.structured(self.config), folder / SETTINGS)
+        folder.begin(self.config)
         self.has_trained = True  # however short the time, every run makes an update
         stop_after_s = max(left_s, 1e-3) if self.config.stop_after_s else 0.0
-        done = fit(stage, clips, config.loop, folder, settings=settings, stop_after_s=stop_after_s)
+        done = fit(stage, clips, config.loop, folder.path, settings=settings, stop_after_s=stop_after_s)
         if done:
-            _replace_folder(folder / NETWORK, stage.average.save_pretrained)
+            replace_folder(folder.path / NETWORK, stage.average.save_pretrained)
             self._validate(folder, samplers)
+            self._gate(name)
         return done
+
+    def _gate(self, name: str) -> None:
+        """GateFailed where the stage's scores do not let the next one begin; stages without scores have no gate."""
+        config = self.config.gates
+        if not config.enabled or name not in gates.JUDGED:
+            return
+        scores = StageFolder(self.out / name).scores()
+        if name == TeacherForcing.name:
+            gates.judge_teacher(scores, config)
+        else:
+            gates.judge_student(name, scores, StageFolder(self.out / TeacherForcing.name).scores(), config)
 
     def _settings(self, config: StageConfig, start: Path | None) -> dict[str, Any]:
         """All that decides a stage's result, as data for JSON."""
@@ -274,37 +268,24 @@ class Pipeline:
             "stage": asdict(config),
             "shift": world.shift,
             "single_sigma": world.single_sigma,
-            "start": start and _hash(start),
+            "start": start and network_hash(start),
         }
         return json.loads(json.dumps(settings))
 
-    def _is_finished(self, folder: Path, config: StageConfig, settings: dict[str, Any], last_written: str) -> bool:
-        """Whether the stage is done with just these settings. ValueError where it began from something else."""
-        if not (folder / loop.CHECKPOINT).is_file():
-            return False
-        notes = checkpoint.load_notes(folder / loop.CHECKPOINT)
-        before, now = _recipe(notes["settings"]), _recipe(settings)
-        for key in now:
-            if before.get(key) != now[key]:
-                seen = f"{folder} was trained with {key} {before.get(key)}, now it is {now[key]}"
-                raise ValueError(f"{seen}; delete that folder or choose another out=")
-        done = loop.progress(notes["step"], notes["seconds"], config.loop) >= 1.0
-        written = (folder / NETWORK).is_dir() and (folder / last_written).is_file()
-        return done and written and notes["settings"] == settings
-
-    def _validate(self, folder: Path, samplers: dict[str, Sampler]) -> None:
+    def _validate(self, folder: StageFolder, samplers: dict[str, Sampler]) -> None:
         """Score the network that was just saved, in the precision in which it will be played."""
         if not samplers:
             return
         clips, past = self._held_out()
-        network = self._load(folder / NETWORK, torch.bfloat16)
+        network = self._load(folder.path / NETWORK, torch.bfloat16)
         scores = {}
-        for name, sampler in tqdm(samplers.items(), desc=f"validate {folder.name}", unit="sampler"):
+        for name, sampler in tqdm(samplers.items(), desc=f"validate {folder.path.name}", unit="sampler"):
             imagined = validate.free_run(network, sampler, clips, past)
             scores[name] = validate.score(imagined, clips, past)
-            title = f"{self.world.name}, {folder.name}, {name.replace('_', ' ')}"
-            validate.film_strip(imagined, clips, past, folder / f"strip_{name}.png", title)
-        (folder / SCORES).write_text(json.dumps(scores, indent=2) + "\n")
+            scores[name] |= validate.response(network, sampler, clips, past, imagined)
+            title = f"{self.world.name}, {folder.path.name}, {name.replace('_', ' ')}"
+            validate.film_strip(imagined, clips, past, folder.path / f"strip_{name}.png", title)
+        folder.write_scores(scores)
 
     def _held_out(self) -> tuple[Clip, int]:
         """The clips that every network is scored on, and how many of their frames are context."""
@@ -372,10 +353,7 @@ class Pipeline:
         return network.to(self.device, memory_format=torch.channels_last if on_gpu else torch.preserve_format)
 
     def _result(self, stage: str) -> Path:
-        folder = self.out / stage / NETWORK
-        if not folder.is_dir():
-            raise FileNotFoundError(f"there is no {folder}; run stage={stage} to its end first")
-        return folder
+        return StageFolder(self.out / stage).network()
 
     def _compile(self, network: ModelMixin) -> None:
         """Change the network: its passes over whole clips run compiled, where a compiler is present."""
@@ -384,28 +362,27 @@ class Pipeline:
             network.bidirectional = torch.compile(network.bidirectional, dynamic=False)
 
 
-def _hash(network: Path) -> str:
-    return hashlib.sha256((network / WEIGHTS).read_bytes()).hexdigest()
-
-
-def _recipe(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a stage as flat data, without those that only say how long it goes on and where its data lies."""
-    flat = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= {f"{key}.{inner}": each for inner, each in _recipe(value).items()}
-        else:
-            flat[key] = value
-    return {key: value for key, value in flat.items() if key.rsplit(".", 1)[-1] not in BUDGET}
-
-
-def _replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
-    """Write a folder beside its place and move it there, so that a kill leaves no half of one."""
-    beside = folder.with_name(folder.name + ".part")
-    shutil.rmtree(beside, ignore_errors=True)
-    write(beside)
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.rename(folder)
+def _check(config: TrainingConfig, validation: ValidationConfig) -> None:
+    """ValueError where a setting is not one that the stages can run with."""
+    world = config.world
+    if config.stage not in (None, *STAGES):
+        raise ValueError(f"unknown stage {config.stage!r}; use one of {', '.join(STAGES)}")
+    if world.distillation not in DISTILLATIONS:
+        raise ValueError(f"world.distillation is {world.distillation!r}; use one of {', '.join(DISTILLATIONS)}")
+    if validation.clips < 1 or validation.frames < 2:
+        seen = f"{validation.clips} clips of {validation.frames} frames"
+        raise ValueError(f"validation on {seen}; it needs at least 1 clip and 2 frames")
+    if world.data.clip_frames < 2:
+        raise ValueError(f"world.data.clip_frames is {world.data.clip_frames}; a clip has at least 2 frames")
+    if world.release not in RELEASES:
+        raise ValueError(f"world.release is {world.release!r}; use one of {', '.join(RELEASES)}")
+    dmd.check(world.dmd)
+    gates.check(config.gates)
+    stages = (world.bidirectional, world.teacher_forcing, world.consistency, world.ode, world.outcomes)
+    for stage in (*stages, *((world.dmd,) if world.dmd.loop.steps else ())):
+        for key in ("steps", "batch", "checkpoint_every"):
+            if getattr(stage.loop, key) < 1:
+                raise ValueError(f"loop.{key} is {getattr(stage.loop, key)}; use at least 1")
 
 
 def _device(name: str) -> torch.device:

@@ -1,7 +1,8 @@
-"""The quick scores of a network on held-out clips: gains over copying, motion and sharpness ratios, a film strip."""
+"""The quick scores of a network on held-out clips: gains over copying, late ratios, response to actions, a strip."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,9 @@ from worldsim_training.dataset import Clip
 
 HORIZONS = (1, 4, 16, 32, 64)
 LATE_FRAMES = 16
+RESPONSE_FRAMES = 16
+GREY_LEVELS = 4.0
+"""Added to both sides of the saturation ratio: a grey game has no saturation to compare with."""
 STRIP_ROWS, STRIP_COLUMNS, STRIP_SCALE = 4, 12, 2
 
 
@@ -41,7 +45,11 @@ def free_run(network: CausalDiT, sampler: Sampler, clip: Clip, context_frames: i
 
 
 def score(imagined: torch.Tensor, clip: Clip, context_frames: int) -> dict[str, float]:
-    """Gain in dB over copying the last context frame at each horizon (pooled PSNR), and late ratios to real frames."""
+    """Gain in dB over copying the last context frame at each horizon (pooled PSNR), and how the late frames compare.
+
+    Late are the last 16. Their motion, sharpness and saturation are given as ratios to those of the real frames, their
+    drift as the distance in levels between all their colours and all the real ones'.
+    """
     real, seen = _pixels(clip.frames), _pixels(imagined)
     future, last = real[:, context_frames:], real[:, context_frames - 1]
     out = {}
@@ -52,7 +60,33 @@ def score(imagined: torch.Tensor, clip: Clip, context_frames: int) -> dict[str, 
     for name, measure in (("motion", metrics.motion), ("sharpness", metrics.sharpness)):
         late, wanted = (float(measure(frames[:, -LATE_FRAMES:]).mean()) for frames in (seen, future))
         out[f"{name}_ratio"] = late / max(wanted, 1e-6)  # a still game has no motion
+    late, wanted = seen[:, -LATE_FRAMES:], future[:, -LATE_FRAMES:]
+    chroma, real_chroma = (float(metrics.saturation(frames).mean()) for frames in (late, wanted))
+    out["saturation_ratio"] = (chroma + GREY_LEVELS) / (real_chroma + GREY_LEVELS)
+    colours, real_colours = (metrics.colour_cumulative(frames).mean(axis=(0, 1)) for frames in (late, wanted))
+    out["drift_levels"] = float(metrics.colour_distance(colours, real_colours))
     return {name: round(value, 3) for name, value in out.items()}
+
+
+def response(
+    network: CausalDiT, sampler: Sampler, clip: Clip, context_frames: int, imagined: torch.Tensor
+) -> dict[str, float]:
+    """How far other actions lead away from `imagined`, which is `free_run` of the same: `response_levels`.
+
+    That is the mean absolute difference, over the first 16 frames and all pixels in levels of 0..255, to the futures
+    with the same context and the same noise under other actions. 0 where the network does not hear its actions.
+    """
+    length = context_frames + min(RESPONSE_FRAMES, imagined.shape[1])
+    frames, actions, known = (each[:, :length] for each in (clip.frames, clip.actions, clip.known))
+    other = torch.cat((actions[:, :context_frames], _others(actions[:, context_frames:])), dim=1)
+    elsewhere = free_run(network, sampler, replace(clip, frames=frames, actions=other, known=known), context_frames)
+    change = (elsewhere.float() - imagined[:, : elsewhere.shape[1]].float()).abs().mean().item()
+    return {"response_levels": round(change, 3)}
+
+
+def _others(actions: torch.Tensor) -> torch.Tensor:
+    """Actions (B, T, A) of the next clip, the last clip's being the first's; of a lone clip, its own from behind."""
+    return actions.roll(1, dims=0) if len(actions) > 1 else actions.flip(1)
 
 
 def film_strip(imagined: torch.Tensor, clip: Clip, context_frames: int, path: Path, title: str) -> None:
