@@ -21,7 +21,7 @@ from PIL import Image
 from worldsim.action import ActionSpec
 from worldsim.world_model import WorldModel
 from worldsim_envs import games
-from worldsim_training import checkpoint, conf, config, episodes, loop, pipeline
+from worldsim_training import checkpoint, conf, config, episodes, journal, loop, pipeline
 from worldsim_training.pipeline import STAGES, Pipeline
 
 TINY_MODEL = {"dim": 16, "depth": 1, "heads": 2, "window": 3, "conv_widths": [8, 8]}
@@ -173,7 +173,7 @@ def test_more_steps_go_on_where_fewer_ended(finished, tmp_path):
     data = f"world.data.folder={finished / 'data'}"
     assert run(tmp_path, data, stage="teacher_forcing")
     assert run(tmp_path, data, "world.teacher_forcing.loop.steps=6", stage="teacher_forcing")
-    rows = loop.read_log(tmp_path / "run" / "teacher_forcing")
+    rows = journal.read_log(tmp_path / "run" / "teacher_forcing")
     assert [row["step"] for row in rows] == [2, 4, 6]
 
 
@@ -311,6 +311,11 @@ def test_a_recording_with_other_actions_is_refused_with_both(finished, tmp_path)
         (("device=toaster",), "unknown device 'toaster'; use auto, cpu or cuda"),
         (("world.game=chess",), "unknown game 'chess'"),
         (("validation_on_cpu.frames=1",), "validation on 2 clips of 1 frames; it needs at least 1 clip and 2 frames"),
+        (("world.ode.loop.accumulate=0",), "loop.accumulate is 0; use at least 1"),
+        (
+            ("world.ode.loop.batch=4", "world.ode.loop.accumulate=3"),
+            "loop.batch is 4, which does not split into 3 micro-batches; let loop.accumulate divide it",
+        ),
         (("stage=teacher_forcing",), "no dataset at .*; record one with"),
     ],
 )

@@ -47,7 +47,7 @@ DISTILLATIONS = {"consistency": "consistency", "ode": "ode", "none": "teacher_fo
 """The stage whose network each way of distillation leaves."""
 RELEASES = ("distillation", "dmd")
 NETWORK = "network"
-BUDGET = {"steps", "seconds", "decay", "checkpoint_every", "folder"}
+BUDGET = {"steps", "seconds", "decay", "checkpoint_every", "checkpoint_activations", "folder"}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SETTINGS = "config.yaml"
 SCORES = "validation.json"
@@ -85,9 +85,7 @@ class Pipeline:
         dmd.check(world.dmd)
         stages = (world.bidirectional, world.teacher_forcing, world.consistency, world.ode, world.outcomes)
         for stage in (*stages, *((world.dmd,) if world.dmd.loop.steps else ())):
-            for key in ("steps", "batch", "checkpoint_every"):
-                if getattr(stage.loop, key) < 1:
-                    raise ValueError(f"loop.{key} is {getattr(stage.loop, key)}; use at least 1")
+            loop.check(stage.loop)
 
     def run(self) -> bool:
         """All stages of the world, or the one asked for; False where `stop_after_s` was up before the end."""
