@@ -200,3 +200,20 @@ def test_an_unknown_split_or_policy_is_named(folder, arguments, message):
 def test_a_sampler_names_wrong_settings(recording, settings, message):
     with pytest.raises(ValueError, match=message):
         ClipSampler(recording, **{"clip_frames": 4, "batch": 2, "seed": 0, **settings})
+
+
+def test_a_recording_that_does_not_fit_the_device_stays_in_main_memory_and_its_clips_are_sent(recording):
+    room = recording.to("cpu")
+    needed = sum(each.nbytes for each in (room.frames, room.actions, room.known, room.rewards, room.ended))
+    for resident_bytes, lies_on in ((needed, "meta"), (needed - 1, "cpu")):
+        sampler = ClipSampler(recording, 4, batch=8, seed=0, device="meta", resident_bytes=resident_bytes)
+        assert sampler.tensors.frames.device.type == lies_on
+        assert sampler.sample().frames.device.type == "meta"
+
+
+@pytest.mark.gpu
+def test_clips_are_the_same_bits_wherever_the_recording_lies(recording):
+    samplers = [ClipSampler(recording, 4, batch=8, seed=0, device="cuda", resident_bytes=room) for room in (0, None)]
+    assert [sampler.tensors.frames.device.type for sampler in samplers] == ["cpu", "cuda"]
+    for sent, resident in zip(*(vars(sampler.sample()).values() for sampler in samplers), strict=True):
+        assert torch.equal(sent, resident) and sent.device.type == "cuda"

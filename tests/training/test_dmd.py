@@ -11,7 +11,7 @@ from worldsim.codec import PixelCodec
 from worldsim.models.dit import CausalDiT
 from worldsim.rollout import remember
 from worldsim.sampler import FewStepSampler, step_sigmas
-from worldsim_training import checkpoint, dmd, loop
+from worldsim_training import checkpoint, dmd, journal, loop
 from worldsim_training.config import ConsistencyConfig, ContextConfig, DmdConfig, LoopConfig
 from worldsim_training.consistency import Consistency
 from worldsim_training.dataset import Clip, ClipSampler, Recording
@@ -405,7 +405,7 @@ def test_a_kill_in_the_middle_changes_no_bit_of_any_network_or_optimiser(recordi
     }
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
     assert straight.best.score == resumed.best.score
-    rows = [list(loop.read_log(tmp_path / each)) for each in ("straight", "killed")]
+    rows = [list(journal.read_log(tmp_path / each)) for each in ("straight", "killed")]
     assert [{**row, "seconds": 0} for row in rows[0]] == [{**row, "seconds": 0} for row in rows[1]]
 
 
@@ -436,7 +436,7 @@ def test_both_counts_and_both_losses_are_logged(recordings, tmp_path):
     fit(
         with_best(stage(depth=1), recordings, every=2), recordings, tmp_path, replace(LOOP, steps=7, checkpoint_every=3)
     )
-    rows = list(loop.read_log(tmp_path))
+    rows = list(journal.read_log(tmp_path))
     assert [(row["step"], row["student_updates"]) for row in rows] == [(3, 2), (6, 3), (7, 4)]
     assert all(row["loss"] >= 0 and row["rival_loss"] > 0 for row in rows)
     reviews = [review for row in rows for review in row.get("reviews", [])]

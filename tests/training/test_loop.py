@@ -9,7 +9,7 @@ from tiny import tiny_denoiser
 
 from worldsim.heads import OutcomeHead
 from worldsim.sampler import FewStepSampler, step_sigmas
-from worldsim_training import checkpoint, loop
+from worldsim_training import checkpoint, journal, loop
 from worldsim_training.bidirectional import Bidirectional
 from worldsim_training.config import (
     BidirectionalConfig,
@@ -195,6 +195,59 @@ def test_a_fault_stops_before_the_update_and_names_step_and_checkpoint(fault, sa
     assert path.is_file() == saved
 
 
+def noiseless(stage, sizes):
+    """A loss of single precision that draws nothing: the mean over clips of what the network answers, squared."""
+
+    def loss(clip, generator):
+        sizes.append(len(clip.frames))
+        x = clip.frames.float() / 127.5 - 1.0
+        zeros = x.new_zeros(x.shape[:2])
+        with torch.autocast("cpu", enabled=False):
+            return stage.student.packed(x, zeros + 0.5, x, zeros, clip.actions, clip.known).square().mean()
+
+    return loss
+
+
+@pytest.mark.parametrize("clip_norm", [1e-3, 1e3])
+def test_micro_batches_make_the_one_update_of_the_whole_batch(clip_norm, recording, tmp_path):
+    """For a loss that draws no noise and is a mean over clips; so one norm is clipped and one step made."""
+    moments, losses = [], []
+    for parts in (1, 2, 4):
+        stage, sizes, folder = teacher_forcing(), [], tmp_path / str(parts)
+        stage.loss = noiseless(stage, sizes)
+        config = replace(CONFIG, batch=4, clip_norm=clip_norm, steps=2, accumulate=parts)
+        fit(stage, ClipSampler(recording, 3, batch=4, seed=5), folder, config)
+        assert sizes == [4 // parts] * 2 * parts
+        moments.append(checkpoint.unpack("adam", checkpoint.load(folder / loop.CHECKPOINT)[0]))
+        losses.extend(row["loss"] for row in journal.read_log(folder))
+    assert {value.item() for name, value in moments[2].items() if name.endswith("/step")} == {2.0}
+    size = max(value.abs().max() for name, value in moments[0].items() if name.endswith("/exp_avg"))
+    for split in moments[1:]:
+        for name, value in moments[0].items():
+            assert torch.allclose(split[name], value, rtol=1e-3, atol=1e-4 * size.item()), name
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-4)
+
+
+def test_recomputed_activations_give_the_same_training_and_the_same_files(recording, tmp_path):
+    files, passes = [], []
+    for again in (False, True):
+        stage = teacher_forcing()
+        block, count = stage.student.blocks[0], []
+        block.register_forward_pre_hook(lambda *_, count=count: count.append(1))
+        fit(stage, make_clips(recording), tmp_path / str(again), replace(CONFIG, checkpoint_activations=again))
+        files.append(checkpoint.load(tmp_path / str(again) / loop.CHECKPOINT)[0])
+        passes.append(len(count))
+    assert passes[1] == passes[0] + CONFIG.steps  # one more pass through each block for every gradient
+    assert files[0].keys() == files[1].keys()
+    assert all(torch.allclose(files[0][name].float(), files[1][name].float(), atol=1e-6) for name in files[0])
+
+
+def test_a_network_without_blocks_cannot_recompute_activations(clips, tmp_path):
+    message = "loop.checkpoint_activations is true, but OutcomeHead has no transformer blocks; set it to false"
+    with pytest.raises(ValueError, match=message):
+        fit(outcomes(), clips, tmp_path, replace(CONFIG, checkpoint_activations=True))
+
+
 def test_the_rate_warms_up_stays_and_falls_to_nothing():
     config = LoopConfig(steps=100, batch=1, learning_rate=2.0, warmup=4, decay=0.25)
     rates = [loop.learning_rate(step, loop.progress(step, 0.0, config), config) for step in range(100)]
@@ -224,7 +277,7 @@ def test_a_budget_of_seconds_ends_the_stage(clips, tmp_path):
 
 def test_the_log_has_a_row_for_every_checkpoint(clips, tmp_path):
     fit(teacher_forcing(), clips, tmp_path, replace(CONFIG, steps=5))
-    rows = list(loop.read_log(tmp_path))
+    rows = list(journal.read_log(tmp_path))
     assert [row["step"] for row in rows] == [2, 4, 5]
     assert all(0 < row["loss"] < 10 and row["seconds"] >= 0 for row in rows)
 

@@ -22,7 +22,7 @@ from PIL import Image
 from worldsim.action import ActionSpec
 from worldsim.world_model import WorldModel
 from worldsim_envs import games
-from worldsim_training import __main__, checkpoint, conf, config, dmd, episodes, loop, pipeline
+from worldsim_training import __main__, checkpoint, conf, config, dmd, episodes, journal, loop, pipeline
 from worldsim_training.gates import GateFailed
 from worldsim_training.pipeline import STAGES, Pipeline
 
@@ -177,7 +177,7 @@ def test_more_steps_go_on_where_fewer_ended(finished, tmp_path):
     data = f"world.data.folder={finished / 'data'}"
     assert run(tmp_path, data, stage="teacher_forcing")
     assert run(tmp_path, data, "world.teacher_forcing.loop.steps=6", stage="teacher_forcing")
-    rows = loop.read_log(tmp_path / "run" / "teacher_forcing")
+    rows = journal.read_log(tmp_path / "run" / "teacher_forcing")
     assert [row["step"] for row in rows] == [2, 4, 6]
 
 
@@ -317,6 +317,11 @@ def test_a_recording_with_other_actions_is_refused_with_both(finished, tmp_path)
         (("gates.motion=[1.4,0.7]",), "gates.motion is 1.4 to 0.7; give the least ratio, then the most"),
         (("world.dmd.patience=-1",), "world.dmd.patience is -1; use at least 1, or 0 to never stop early"),
         (("validation_on_cpu.frames=1",), "validation on 2 clips of 1 frames; it needs at least 1 clip and 2 frames"),
+        (("world.ode.loop.accumulate=0",), "loop.accumulate is 0; use at least 1"),
+        (
+            ("world.ode.loop.batch=4", "world.ode.loop.accumulate=3"),
+            "loop.batch is 4, which does not split into 3 micro-batches; let loop.accumulate divide it",
+        ),
         (("stage=teacher_forcing",), "no dataset at .*; record one with"),
     ],
 )
@@ -380,12 +385,12 @@ def test_distribution_matching_ends_when_its_patience_does_and_is_finished_then(
     monkeypatch.setattr(dmd.PlayedScore, "__call__", lambda self, network: {"score": 0.0})
     wanted = (*DMD, "world.dmd.loop.steps=40", "world.dmd.patience=2")
     assert run(folder, data, *wanted, stage="dmd")
-    rows = list(loop.read_log(folder / "run" / "dmd"))
+    rows = list(journal.read_log(folder / "run" / "dmd"))
     assert rows[-1]["step"] == 3 and sum(len(row["reviews"]) for row in rows) == 3  # the first, then two no better
     before = written(folder / "run" / "dmd")
     assert run(folder, data, *wanted, stage="dmd") and written(folder / "run" / "dmd") == before
     assert run(folder, data, *wanted, "world.dmd.patience=3", stage="dmd")
-    assert [row["step"] for row in loop.read_log(folder / "run" / "dmd")][-1] == 5
+    assert [row["step"] for row in journal.read_log(folder / "run" / "dmd")][-1] == 5
 
 
 # --- the command ---

@@ -10,7 +10,7 @@ from worldsim.codec import PixelCodec
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.sampler import FewStepSampler, step_sigmas
-from worldsim_training import loop, validate
+from worldsim_training import journal, loop, validate
 from worldsim_training.config import ConsistencyConfig, ContextConfig, LoopConfig, TeacherForcingConfig
 from worldsim_training.consistency import Consistency
 from worldsim_training.context import paint_clip
@@ -46,7 +46,7 @@ def train(stage, recording, folder, steps, learning_rate):
     (folder / stage.name).mkdir()
     clips = ClipSampler(recording, 4, config.batch, seed=4)
     assert loop.fit(stage, clips, config, folder / stage.name, settings={})
-    return [row["loss"] for row in loop.read_log(folder / stage.name)]
+    return [row["loss"] for row in journal.read_log(folder / stage.name)]
 
 
 @pytest.fixture(scope="module")

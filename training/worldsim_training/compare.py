@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from worldsim_training.loop import read_log
+from worldsim_training.journal import read_log
 
 VARIANTS = {
     "patch": ("stem_kind=patch", "previous_frame=false", "context.painted_share=0.0"),

@@ -63,6 +63,12 @@ class LoopConfig:
     """Budget that ends the stage before `steps`, the learning rate falling by time; 0: the steps decide."""
     batch: int = MISSING
     """Clips an update."""
+    accumulate: int = 1
+    """Micro-batches that an update's clips are split into evenly, one after another: less memory. The update follows
+    the mean of their losses."""
+    checkpoint_activations: bool = False
+    """Keep no activations inside the transformer's blocks but work them out again for the gradient: less memory, about
+    a third more time, the same result."""
     learning_rate: float = MISSING
     warmup: int = 200
     decay: float = 0.3

@@ -41,6 +41,13 @@ class Clip:
         """The same clip on another device."""
         return Clip(*(getattr(self, each.name).to(device, non_blocking=True) for each in fields(self)))
 
+    def split(self, parts: int) -> list[Clip]:
+        """As many clips of B / parts windows, in order. ValueError where B does not divide."""
+        if parts < 1 or len(self.frames) % parts:
+            raise ValueError(f"{len(self.frames)} clips do not split into {parts} even parts")
+        pieces = (getattr(self, each.name).chunk(parts) for each in fields(self))
+        return [Clip(*piece) for piece in zip(*pieces, strict=True)]
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -95,6 +102,11 @@ class Recording:
             *(torch.from_numpy(each).to(device) for each in (self.actions, self.known, self.rewards, self.ended)),
             self.offsets,
         )
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes, on whatever device."""
+        return sum(each.nbytes for each in (self.frames, self.actions, self.known, self.rewards, self.ended))
 
     def windows(self, length: int) -> np.ndarray:
         """(E,) int64: how many windows of `length` frames each episode has. ValueError where none has any."""
@@ -181,6 +193,8 @@ class ClipSampler:
     A clip's start is uniform over all windows of the recording. `reward_share` of the clips (on average) are drawn
     instead around a frame with a reward, `end_share` around the end of a game.
     The same seed gives the same clips on every device; `state_dict` resumes bit for bit.
+    The recording lies on the device where it takes at most `resident_bytes` there (none given: half of a GPU's free
+    memory), else in main memory, from which each batch is sent. The clips are the same.
     """
 
     def __init__(
@@ -193,6 +207,7 @@ class ClipSampler:
         device: torch.device | str = "cpu",
         reward_share: float = 0.0,
         end_share: float = 0.0,
+        resident_bytes: int | None = None,
     ) -> None:
         if batch < 1:
             raise ValueError(f"a batch has at least 1 clip; asked for {batch}")
@@ -205,12 +220,14 @@ class ClipSampler:
         for share, events, what in zip(self.shares, self.events, ("rewards", "ends of games"), strict=True):
             if share and not len(events):
                 raise ValueError(f"the recording has no {what} to draw clips around; set that share to 0")
-        self.tensors = recording.to(device)
+        self.device = torch.device(device)
+        fits = recording.nbytes <= (_room(self.device) if resident_bytes is None else resident_bytes)
+        self.tensors = recording.to(self.device if fits else "cpu")
         self.rng = np.random.default_rng(seed)
 
     def sample(self) -> Clip:
         """The next clips: B = batch, T = clip_frames."""
-        return self.tensors.clips(self._starts(), self.clip_frames)
+        return self.tensors.clips(self._starts(), self.clip_frames).to(self.device)
 
     def state_dict(self) -> dict[str, Any]:
         """The random generator's state as data for JSON, and what it belongs to."""
@@ -247,6 +264,13 @@ class ClipSampler:
             "batch": self.batch,
             "shares": list(self.shares),
         }
+
+
+def _room(device: torch.device) -> float:
+    """Bytes that a recording may take on a device."""
+    if device.type != "cuda":
+        return float("inf")
+    return torch.cuda.mem_get_info(device)[0] / 2  # the rest is for networks, optimisers and activations
 
 
 def _choose(folder: Path, meta: dict[str, Any], split: str, policies: Sequence[str] | None) -> list[dict[str, Any]]:

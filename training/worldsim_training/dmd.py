@@ -313,6 +313,7 @@ def check(config: DmdConfig) -> None:
     share = config.other_actions_share
     if not 0 <= share <= 1:
         raise ValueError(f"world.dmd.other_actions_share is {share}; a share is between 0 and 1")
-    if config.paired_weight and round(share * config.loop.batch) == config.loop.batch:
+    clips = config.loop.batch // config.loop.accumulate
+    if config.paired_weight and round(share * clips) == clips:
         seen = f"other_actions_share is {share}, so no clip has its own actions"
         raise ValueError(f"world.dmd.{seen}; lower it, or set paired_weight to 0")

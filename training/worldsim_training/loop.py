@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import copy
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from worldsim.models.dit import CausalDiT
 from worldsim_training import checkpoint
 from worldsim_training.config import LoopConfig
 from worldsim_training.dataset import Clip, ClipSampler
+from worldsim_training.journal import Journal, ProgressBar
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -105,22 +105,24 @@ def fit(
     step, before_s = run.begin()
     started = time.monotonic()
     clock = None  # starts after the first update, which may compile
-    with tqdm(total=config.steps, initial=step, desc=stage.name, unit="update", mininterval=2.0) as bar:
-        done = 1.0 if best and best.is_past else progress(step, before_s, config)
+    done = 1.0 if best and best.is_past else progress(step, before_s, config)
+    if done >= 1.0:
+        return True
+    with Journal(folder, step) as journal, ProgressBar(stage.name, config, done) as bar:
         while done < 1.0:
             run.update(step, done)
             step, clock = step + 1, clock or time.monotonic()
-            bar.update()
             trained_s = before_s + _since(clock)
             done = progress(step, trained_s, config)
+            bar.reach(done)
             run.review(step, is_last=done >= 1.0)
             done = 1.0 if best and best.is_past else done
             out_of_time = bool(stop_after_s) and _since(started) > stop_after_s
             if step % config.checkpoint_every == 0 or done >= 1.0 or out_of_time:
                 row = run.report(step)
-                bar.set_postfix({name: f"{value:.3g}" for name, value in row.items() if name.endswith("loss")})
+                bar.tell(row)
                 run.save({"stage": stage.name, "step": step, "seconds": trained_s, "settings": settings})
-                _log(folder, {**row, "seconds": round(trained_s, 1)})
+                journal.write({**row, "seconds": round(trained_s, 1)})
             if out_of_time and done < 1.0:
                 return False
     return True
@@ -139,6 +141,16 @@ def learning_rate(step: int, done: float, config: LoopConfig) -> float:
     return config.learning_rate * min(rise, fall)
 
 
+def check(config: LoopConfig) -> None:
+    """ValueError where a setting is not one that a stage can train with."""
+    for key in ("steps", "batch", "accumulate", "checkpoint_every"):
+        if getattr(config, key) < 1:
+            raise ValueError(f"loop.{key} is {getattr(config, key)}; use at least 1")
+    if config.batch % config.accumulate:
+        seen = f"loop.batch is {config.batch}, which does not split into {config.accumulate} micro-batches"
+        raise ValueError(f"{seen}; let loop.accumulate divide it")
+
+
 def average_of(network: nn.Module) -> nn.Module:
     """A frozen copy in evaluation mode, to become the moving average. Copy before compiling: a compiled method stays
     bound to the network it was taken from."""
@@ -150,6 +162,8 @@ class _Learner:
 
     def __init__(self, network: nn.Module, loss: Callable[[Clip, torch.Generator], Tensor], config: LoopConfig) -> None:
         self.network, self.loss, self.config = network, loss, config
+        if config.checkpoint_activations:
+            _checkpoint_activations(network)
         self.optimizer = torch.optim.AdamW(
             network.parameters(),
             lr=config.learning_rate,
@@ -163,16 +177,24 @@ class _Learner:
         """Change the network by one update at that learning rate; or change nothing and name what is not finite."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        with torch.autocast(clip.frames.device.type, dtype=torch.bfloat16):
-            loss = self.loss(clip, generator)
-        loss.backward()
+        loss = self._slope(clip, generator)
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
-        if not torch.isfinite(torch.stack((loss.detach().float(), norm))).all():
+        if not torch.isfinite(torch.stack((loss.float(), norm))).all():
             return "gradient" if torch.isfinite(loss) else "loss"
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.losses.append(loss.detach())
+        self.losses.append(loss)
         return None
+
+    def _slope(self, clip: Clip, generator: torch.Generator) -> Tensor:
+        """Mean loss of the micro-batches, each with noise of its own; its gradient is added to the parameters'."""
+        losses = []
+        for part in clip.split(self.config.accumulate):
+            with torch.autocast(clip.frames.device.type, dtype=torch.bfloat16):
+                loss = self.loss(part, generator) / self.config.accumulate
+            loss.backward()
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
 
 
 class _Run:
@@ -195,6 +217,7 @@ class _Run:
             self.learners["rival"] = _Learner(rival.network, rival.loss, rival_config)
         self.generator = torch.Generator(next(stage.student.parameters()).device).manual_seed(config.seed)
         self.reviews: list[dict[str, float]] = []
+        self.rate = 0.0
 
     def begin(self) -> tuple[int, float]:
         """Step and seconds to go on from: those of the checkpoint, where there is one."""
@@ -206,6 +229,7 @@ class _Run:
     def update(self, step: int, done: float) -> None:
         """Change the networks whose turn it is, the student against the rival of before."""
         moves = step % self.per_student == 0
+        self.rate = learning_rate(step, done, self.config)
         for name, learner in self.learners.items():
             if moves or name != "student":
                 rate = learning_rate(step, done, learner.config)
@@ -225,7 +249,7 @@ class _Run:
 
     def report(self, step: int) -> dict[str, Any]:
         """Row of the log, of what came since the row before."""
-        row: dict[str, Any] = {"step": step}
+        row: dict[str, Any] = {"step": step, "learning_rate": self.rate}
         if "rival" in self.learners:
             row["student_updates"] = self._student_updates(step)
         for name, learner in self.learners.items():
@@ -291,6 +315,14 @@ class _Run:
         return notes["step"], notes["seconds"]
 
 
+def _checkpoint_activations(network: nn.Module) -> None:
+    """Change the network, nothing of which is saved."""
+    if not isinstance(network, CausalDiT):
+        kind = type(network).__name__
+        raise ValueError(f"loop.checkpoint_activations is true, but {kind} has no transformer blocks; set it to false")
+    network.enable_gradient_checkpointing()
+
+
 def _adam(name: str) -> str:
     """Where a network's Adam moments stand in the checkpoint."""
     return "adam" if name == "student" else f"adam_{name}"
@@ -298,15 +330,3 @@ def _adam(name: str) -> str:
 
 def _since(moment: float | None) -> float:
     return 0.0 if moment is None else time.monotonic() - moment
-
-
-def _log(folder: Path, row: dict) -> None:
-    with open(folder / "log.jsonl", "a") as file:
-        file.write(json.dumps(row) + "\n")
-
-
-def read_log(folder: Path) -> Iterator[dict]:
-    """The rows that `fit` logged: step, mean loss since the row before, seconds of training up to here; with a rival
-    also its loss and the student's updates, and what the reviews measured."""
-    with open(folder / "log.jsonl") as file:
-        yield from (json.loads(line) for line in file if line.endswith("\n"))  # a kill may tear the last one

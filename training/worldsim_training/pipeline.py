@@ -380,9 +380,7 @@ def _check(config: TrainingConfig, validation: ValidationConfig) -> None:
     gates.check(config.gates)
     stages = (world.bidirectional, world.teacher_forcing, world.consistency, world.ode, world.outcomes)
     for stage in (*stages, *((world.dmd,) if world.dmd.loop.steps else ())):
-        for key in ("steps", "batch", "checkpoint_every"):
-            if getattr(stage.loop, key) < 1:
-                raise ValueError(f"loop.{key} is {getattr(stage.loop, key)}; use at least 1")
+        loop.check(stage.loop)
 
 
 def _device(name: str) -> torch.device:

@@ -18,7 +18,7 @@ NETWORK = "network"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SETTINGS = "config.yaml"
 SCORES = "validation.json"
-BUDGET = {"steps", "seconds", "decay", "checkpoint_every", "folder", "patience"}
+BUDGET = {"steps", "seconds", "decay", "checkpoint_every", "checkpoint_activations", "folder", "patience"}
 """Settings that only say how long a stage goes on and where its data lies: it may go on with others."""
 
 

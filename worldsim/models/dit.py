@@ -185,7 +185,7 @@ class CausalDiT(ModelMixin, ConfigMixin):
     on the noise level alone. With `previous_frame` the frame before is an extra input of the stem.
     """
 
-    _supports_gradient_checkpointing = False
+    _supports_gradient_checkpointing = True
 
     @register_to_config
     def __init__(
@@ -204,6 +204,7 @@ class CausalDiT(ModelMixin, ConfigMixin):
         previous_frame: bool = True,
     ) -> None:
         super().__init__()
+        self.gradient_checkpointing = False  # diffusers' `enable_gradient_checkpointing` turns it on
         if height % REDUCTION or width % REDUCTION:
             raise ValueError(f"frames of {height}x{width} do not divide into 8x8 tokens; use multiples of {REDUCTION}")
         if stem_kind not in STEMS:
@@ -329,7 +330,9 @@ class CausalDiT(ModelMixin, ConfigMixin):
         modulation = self.modulation(F.silu(noise)).unflatten(-1, (9, -1))
         layer = 0
         for block in self.blocks[:blocks]:
-            tokens = block(tokens, modulation, action, layer, attend)
+            words = (tokens, modulation, action, layer, attend)
+            again = self.gradient_checkpointing and torch.is_grad_enabled()
+            tokens = self._gradient_checkpointing_func(block, *words) if again else block(*words)
             layer += block.time is not None
         return tokens
 
