@@ -114,6 +114,19 @@ def test_a_packed_frame_equals_the_cached_step_past_the_windows_overflow(denoise
         denoiser.commit(clip["clean"][:, t], clip["actions"][:, t] if t else None, cache)
 
 
+@pytest.mark.parametrize("temporal_every", [1, 2, 4])
+def test_a_packed_pass_spares_the_clean_frames_blocks_that_no_frame_looks_at(clip, temporal_every):
+    network = tiny_denoiser(depth=4, temporal_every=temporal_every, window=WINDOW).requires_grad_(False)
+    answer, seen = network.packed(**clip), []
+    for block in network.blocks:
+        block.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[1]))
+    assert torch.equal(network.packed(**clip), answer)
+    both = {1: 4, 2: 3, 4: 1}[temporal_every]
+    assert seen == [2 * FRAMES] * both + [FRAMES] * (4 - both)
+    network._last_temporal = lambda: len(network.blocks) - 1
+    assert (network.packed(**clip) - answer).abs().max() < 1e-5
+
+
 def test_a_spoilt_context_is_told_its_noise_level(denoiser, clip):
     spoilt = {**clip, "clean_sigma": torch.full((WORLDS, FRAMES), 0.3)}
     assert (denoiser.packed(**spoilt) - denoiser.packed(**clip)).abs().amax(dim=(0, 2, 3, 4)).min() > 1e-4

@@ -258,8 +258,8 @@ class CausalDiT(ModelMixin, ConfigMixin):
         noise = self._embed_noise(clean, clean)
         tokens, _ = self._enter(x_0[:, None], cache.previous[:, None], noise)
         attend = CommittingAttention(cache)
-        last = self.config.temporal_every * (self.temporal_layers - 1)
-        self._think(tokens, noise, self._embed_action(action, known)[:, None], attend, blocks=last + 1)
+        blocks = range(self._last_temporal() + 1)
+        self._think(tokens, noise, self._embed_action(action, known)[:, None], attend, blocks)
         for layer, (key, value) in attend.new.items():
             cache.push(layer, key, value)
         cache.advance(x_0)
@@ -289,9 +289,13 @@ class CausalDiT(ModelMixin, ConfigMixin):
         tokens, skips = self._enter(torch.cat((clean, noisy), dim=1), before.repeat(1, 2, 1, 1, 1), noise)
         action = self._embed_action(actions, known).repeat(1, 2, 1)
         attend = attention(frames, self.config.window, self.head_dim, noisy.device)
-        tokens = self._think(tokens, noise, action, attend)
+        last = self._last_temporal()
+        tokens = self._think(tokens, noise, action, attend, range(last + 1))
+        # After the last temporal block nothing looks at the clean frames again.
+        tokens, noise, action = tokens[:, frames:], noise[:, frames:], action[:, frames:]
+        tokens = self._think(tokens, noise, action, attend, range(last + 1, len(self.blocks)))
         skips = tuple(skip.unflatten(0, (-1, 2 * frames))[:, frames:].flatten(0, 1) for skip in skips)
-        return self._leave(tokens[:, frames:], skips, noise[:, frames:])
+        return self._leave(tokens, skips, noise)
 
     def bidirectional(self, noisy: Tensor, sigma: Tensor, actions: Tensor, known: Tensor) -> Tensor:
         """Clean frames (B, T, C, H, W) float32 predicted together, each from the noisy frames and the actions before
@@ -325,16 +329,18 @@ class CausalDiT(ModelMixin, ConfigMixin):
         return tokens.unflatten(0, (batch, frames)) + self.position, skips
 
     def _think(
-        self, tokens: Tensor, noise: Tensor, action: Tensor, attend: Attend, blocks: int | None = None
+        self, tokens: Tensor, noise: Tensor, action: Tensor, attend: Attend, blocks: range | None = None
     ) -> Tensor:
+        """The tokens after the blocks of those indices, by default all."""
         modulation = self.modulation(F.silu(noise)).unflatten(-1, (9, -1))
-        layer = 0
-        for block in self.blocks[:blocks]:
-            words = (tokens, modulation, action, layer, attend)
+        for i in range(len(self.blocks)) if blocks is None else blocks:
+            words = (tokens, modulation, action, i // self.config.temporal_every, attend)
             again = self.gradient_checkpointing and torch.is_grad_enabled()
-            tokens = self._gradient_checkpointing_func(block, *words) if again else block(*words)
-            layer += block.time is not None
+            tokens = self._gradient_checkpointing_func(self.blocks[i], *words) if again else self.blocks[i](*words)
         return tokens
+
+    def _last_temporal(self) -> int:
+        return self.config.temporal_every * (self.temporal_layers - 1)
 
     def _leave(self, tokens: Tensor, skips: tuple[Tensor, ...], noise: Tensor) -> Tensor:
         batch = tokens.shape[0]
