@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ SCHEMA = 1
 META = "meta.json"
 SPLITS = ("train", "validation", "test")
 """A split's position here is its id in the seed of its episodes."""
+
+_HEADERS = threading.Lock()
+"""numpy parses an array's header with `ast`, which is not safe in several threads before Python 3.12 (gh-106905)."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,11 @@ def read_episode(path: Path, sha256: str) -> Episode:
         wrong = f"its SHA-256 is {seen[:12]}..., {META} says {sha256[:12]}..."
         raise ValueError(f"episode {path} is damaged: {wrong}; record the dataset again into the same folder")
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            return Episode(arrays["frames"], arrays["actions"], arrays["rewards"], bool(arrays["ended"]))
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            unpacked = [io.BytesIO(archive.read(f"{name}.npy")) for name in ("frames", "actions", "rewards", "ended")]
+        with _HEADERS:
+            frames, actions, rewards, ended = (np.load(each, allow_pickle=False) for each in unpacked)
+        return Episode(frames, actions, rewards, bool(ended))
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"episode {path} is not a worldsim episode: {error}") from None
 
