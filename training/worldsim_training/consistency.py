@@ -5,28 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worldsim.codec import PixelCodec
 from worldsim.models.dit import CausalDiT
 from worldsim.sampler import ode_grid
 from worldsim_training.config import ConsistencyConfig, ContextConfig
 from worldsim_training.context import spoil
 from worldsim_training.dataset import Clip
-from worldsim_training.loop import average_of
+from worldsim_training.distillation import Distillation
 from worldsim_training.losses import consistency_points, consistency_target, frame_error
 
 
-class Consistency:
+class Consistency(Distillation):
     """Student, EMA target and frozen teacher all start from stage 1 (arXiv 2605.15141 §3)."""
 
     name = "consistency"
 
     def __init__(self, teacher: CausalDiT, config: ConsistencyConfig, context: ContextConfig) -> None:
-        self.teacher = teacher.eval().requires_grad_(False)
-        self.average = average_of(teacher)
-        self.student = average_of(teacher).train().requires_grad_(True)
+        super().__init__(teacher, context)
         self.config = config
-        self.context = context
-        self.codec = PixelCodec()
         self.grid = ode_grid(config.intervals, config.grid_shift)
 
     def loss(self, clip: Clip, generator: torch.Generator) -> Tensor:

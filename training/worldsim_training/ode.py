@@ -9,17 +9,16 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from worldsim.codec import PixelCodec
 from worldsim.models.dit import CausalDiT
 from worldsim.sampler import NOMINAL_STEPS, euler_step, ode_grid, step_sigmas
 from worldsim_training.config import ContextConfig, OdeConfig
 from worldsim_training.context import spoil
 from worldsim_training.dataset import Clip
-from worldsim_training.loop import average_of
+from worldsim_training.distillation import Distillation
 from worldsim_training.losses import frame_error
 
 
-class OdeDistillation:
+class OdeDistillation(Distillation):
     """Student and frozen teacher start from stage 1 (arXiv 2602.02214). The paper stores its teacher's paths; here each
     update integrates fresh noise, unguided, all frames of its clips at once, and serves several points."""
 
@@ -30,12 +29,8 @@ class OdeDistillation:
         self.levels = sorted({sigma for steps in NOMINAL_STEPS for sigma in step_sigmas(steps, shift)}, reverse=True)
         if not 1 <= config.points <= len(self.levels):
             raise ValueError(f"ode.points is {config.points}; the step lists have 1 to {len(self.levels)} noise levels")
-        self.teacher = teacher.eval().requires_grad_(False)
-        self.average = average_of(teacher)
-        self.student = average_of(teacher).train().requires_grad_(True)
+        super().__init__(teacher, context)
         self.config = config
-        self.context = context
-        self.codec = PixelCodec()
         self.grid = path_grid(config.intervals, config.grid_shift, self.levels)
 
     def loss(self, clip: Clip, generator: torch.Generator) -> Tensor:
