@@ -103,7 +103,7 @@ def test_start_states_are_held_out_and_their_actions_lead_from_frame_to_frame(fi
 
 def test_every_stage_leaves_its_configuration_scores_and_pictures(finished):
     for stage, samplers in (
-        ("teacher_forcing", ("1_step", "2_step", "3_step_ode")),
+        ("teacher_forcing", ("1_step", "2_step", "4_step", "3_step_ode")),
         ("consistency", ("1_step", "2_step", "4_step")),
     ):
         folder = finished / "run" / stage
@@ -312,7 +312,7 @@ def test_a_recording_with_other_actions_is_refused_with_both(finished, tmp_path)
         (("stage=export_",), f"unknown stage 'export_'; use one of {', '.join(STAGES)}"),
         (("world.distillation=lcm",), "world.distillation is 'lcm'; use one of consistency, ode"),
         (("stage=teacher_forcing", "world.init=bidirectional"), "run stage=bidirectional to its end first"),
-        (("device=toaster",), "unknown device 'toaster'; use auto, cpu or cuda"),
+        (("device=toaster",), "unknown device 'toaster'; use auto, cpu, cuda or cuda:N"),
         (("world.game=chess",), "unknown game 'chess'"),
         (("gates.motion=[1.4,0.7]",), "gates.motion is 1.4 to 0.7; give the least ratio, then the most"),
         (("world.dmd.patience=-1",), "world.dmd.patience is -1; use at least 1, or 0 to never stop early"),

@@ -268,16 +268,32 @@ class TrainingConfig:
     gates: GatesConfig = field(default_factory=GatesConfig)
 
 
-def schema() -> DictConfig:
+@dataclass(frozen=True)
+class AblationConfig(TrainingConfig):
+    """`python -m worldsim_training.ablation`: the settings of every run in it, and which runs there are."""
+
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of the weights and of every stage's loop; the recording is one for all."""
+    distillations: tuple[str, ...] = ("none", "ode", "consistency")
+    """What distribution matching begins from; none is teacher forcing."""
+    scorings: tuple[str, ...] = ("causal", "bidirectional")
+    student_steps: tuple[int, ...] = (1, 2, 4)
+    workers: int = 1
+    """Seeds that are trained at a time, each in a process of its own; 1 trains them here, one after another."""
+    gates: GatesConfig = field(default_factory=lambda: GatesConfig(enabled=False))
+
+
+def schema(kind: type = TrainingConfig) -> DictConfig:
     """All settings with their types and defaults, still open for hydra to merge files and the command line into."""
-    node = OmegaConf.structured(TrainingConfig)
+    node = OmegaConf.structured(kind)
     _thaw(node)
     return node
 
 
 def register() -> None:
-    """Make the schema known to hydra, so that unknown or mistyped keys are refused."""
+    """Make the schemas known to hydra, so that unknown or mistyped keys are refused."""
     ConfigStore.instance().store(name="training_schema", node=schema())
+    ConfigStore.instance().store(name="ablation_schema", node=schema(AblationConfig))
 
 
 def _thaw(node: DictConfig) -> None:

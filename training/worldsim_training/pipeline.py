@@ -20,7 +20,7 @@ from worldsim.action import ActionSpec
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.rollout import Sampler
-from worldsim.sampler import FewStepSampler, OdeSampler, ode_grid, step_sigmas
+from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, OdeSampler, ode_grid, step_sigmas
 from worldsim.world_model import Starts, WorldInfo, WorldModel
 from worldsim_envs.games import game_class
 from worldsim_training import collect, dmd, gates, loop, validate
@@ -127,7 +127,7 @@ class Pipeline:
 
         steps = self.validation.teacher_steps
         teacher = OdeSampler(ode_grid(steps, self.world.consistency.grid_shift).tolist())
-        samplers = {"1_step": self._few_step(1), "2_step": self._few_step(2), f"{steps}_step_ode": teacher}
+        samplers = self._few_steps() | {f"{steps}_step_ode": teacher}
         return self._train(TeacherForcing.name, config, start, build, samplers)
 
     def consistency(self) -> bool:
@@ -159,7 +159,7 @@ class Pipeline:
                 self._compile(network)
             return stage, self._clips(config, clip_frames=config.context_frames + config.frames)
 
-        samplers = {f"{steps}_step": self._few_step(steps) for steps in (1, 2, 4)}
+        samplers = self._few_steps()
         return self._train(dmd.Dmd.name, config, start, build, samplers, teacher=teacher, fit=dmd.fit)
 
     def outcomes(self) -> bool:
@@ -212,7 +212,7 @@ class Pipeline:
                 self._compile(network)
             return stage, self._clips(config)
 
-        return self._train(name, config, start, build, {f"{steps}_step": self._few_step(steps) for steps in (1, 2, 4)})
+        return self._train(name, config, start, build, self._few_steps())
 
     def _train(
         self,
@@ -330,6 +330,9 @@ class Pipeline:
     def _few_step(self, steps: int) -> FewStepSampler:
         return FewStepSampler(step_sigmas(steps, self.world.shift, single=self.world.single_sigma))
 
+    def _few_steps(self) -> dict[str, Sampler]:
+        return {f"{steps}_step": self._few_step(steps) for steps in NOMINAL_STEPS}
+
     def _fresh(self) -> CausalDiT:
         torch.manual_seed(self.world.teacher_forcing.loop.seed)
         model = vars(self.world.model)
@@ -389,7 +392,9 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"unknown device {name!r}; use auto, cpu or cuda") from None
+        raise ValueError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={name}, but torch sees no CUDA device; use device=cpu")
+    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
+        raise ValueError(f"device={name}, but torch sees {count} CUDA devices, from cuda:0 on")
     return device
