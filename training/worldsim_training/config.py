@@ -258,6 +258,8 @@ class TrainingConfig:
     device: str = "auto"
     compile: bool = True
     """torch.compile, where a compiler is present."""
+    graphs: bool = True
+    """CUDA graphs for rollouts without gradient, on a GPU: DMD's own and those that are scored."""
     stop_after_s: float = 0.0
     """Save and stop once the stages have taken that many seconds; the same command goes on. 0: never."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
