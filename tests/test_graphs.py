@@ -63,6 +63,19 @@ def test_graphs_paint_the_plain_frames(settings):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("autocast", [False, True])
+def test_graphs_of_compiled_passes_paint_about_the_plain_frames(autocast):
+    denoiser = tiny_denoiser().cuda().train()
+    player = graphed(denoiser, compiled=True)
+    for shift in (0.0, 0.1):
+        with torch.no_grad():
+            denoiser.position.add_(shift)
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=autocast):
+            right, seen = play(denoiser, "cuda"), play(player, "cuda")
+        assert (seen - right).abs().mean() < (0.02 if autocast else 1e-4) * right.std()
+
+
+@pytest.mark.gpu
 def test_in_pure_half_precision_too_graphs_paint_the_plain_frames():
     denoiser = tiny_denoiser().cuda().to(torch.bfloat16)
     assert (play(graphed(denoiser), "cuda") - play(denoiser, "cuda")).abs().max() < 1e-2

@@ -152,7 +152,8 @@ class Pipeline:
             sampler = self._few_step(config.student_steps)
             stage = dmd.Dmd(self._load(start), scorer, sampler.sigmas, self.world.shift, config, regulariser)
             measure = dmd.PlayedScore(stage.average, sampler, *self._held_out())
-            stage.player, measure.player = self._player(stage.student), self._player(measure.network)
+            stage.player = self._player(stage.student, compiled=True)
+            measure.player = self._player(measure.network)
             stage.best = loop.Best(stage.average, measure, config.evaluate_every, config.patience)
             real = (regulariser.teacher, stage.average) if regulariser else ()
             for network in (stage.student, *scorer.networks, *real):
@@ -358,9 +359,10 @@ class Pipeline:
         if self.config.compile:
             placement.compile_passes(network)
 
-    def _player(self, network: CausalDiT) -> CausalDiT | GraphedDiT:
-        """The network as rollouts call it, without gradient."""
-        return graphed(network) if self.config.graphs else network
+    def _player(self, network: CausalDiT, *, compiled: bool = False) -> CausalDiT | GraphedDiT:
+        """The network as rollouts call it, without gradient; compiled where the run is, too."""
+        compiled = compiled and self.config.compile and placement.has_compiler()
+        return graphed(network, compiled=compiled) if self.config.graphs else network
 
 
 def _check(config: TrainingConfig, validation: ValidationConfig) -> None:

@@ -138,7 +138,8 @@ def _prepare(trial: Trial, meter: Meter, settings: ThroughputConfig) -> None:
         meter.watch(network)
     if isinstance(trial.stage, dmd.Dmd):
         student = trial.stage.student
-        trial.stage.player = meter.player(graphed(student) if settings.graphs else student)
+        compiled = settings.compile and has_compiler()
+        trial.stage.player = meter.player(graphed(student, compiled=compiled) if settings.graphs else student)
 
 
 def _recording(settings: ThroughputConfig, game: type[Game], trial: Trial) -> Recording:

@@ -28,15 +28,17 @@ def packed_head(head: OutcomeHead) -> OutcomeHead | PackedOutcomeHead:
     return PackedOutcomeHead(head) if type(head) is OutcomeHead and _suits(head) else head
 
 
-def graphed(network: CausalDiT) -> CausalDiT | GraphedDiT:
+def graphed(network: CausalDiT, *, compiled: bool = False) -> CausalDiT | GraphedDiT:
     """The network for rollouts without gradient: the same answers, on a GPU through CUDA graphs; elsewhere the network.
 
-    Its weights may go on changing in place. A network whose weights are whole only while it is called (FSDP) has no
+    compiled: the graphs are of compiled passes; worth it where there are many rollouts.
+
+    The weights may go on changing in place. A network whose weights are whole only while it is called (FSDP) has no
     fixed place to read them from, and stays as it is.
     """
     weights = list(network.parameters())
     is_plain = type(network) is CausalDiT and all(type(weight) is nn.Parameter for weight in weights)
-    return GraphedDiT(network) if is_plain and weights[0].device.type == "cuda" else network
+    return GraphedDiT(network, compiled=compiled) if is_plain and weights[0].device.type == "cuda" else network
 
 
 def _suits(network: nn.Module) -> bool:

@@ -15,17 +15,23 @@ WARMUP_CALLS = 2
 
 
 class GraphedDiT:
-    """The same answers as the plain network from the same kernels, without gradient; one rollout at a time.
+    """The same answers as the plain network, without gradient; one rollout at a time.
 
     A pass over few worlds takes a GPU a millisecond and the CPU many times that to launch; a graph has one launch.
     The graphs read the weights where they lie, so that a change in place (an optimiser's step, `load_state_dict`) is
     seen by the next call. They are recorded at the first `new_cache` and again where its number of worlds, the autocast
     around it or the place of a weight is another than before. Sizes are those of `new_cache`; frames and actions are
     float32. Nothing here waits for the GPU but a recording.
+
+    compiled: fewer kernels, the answers equal up to rounding, a minute of compiling at the first rollout; else the
+    kernels are the plain network's.
     """
 
-    def __init__(self, plain: CausalDiT) -> None:
+    def __init__(self, plain: CausalDiT, *, compiled: bool) -> None:
         self.plain = plain
+        self.passes = (plain.forward, plain.commit)
+        if compiled:
+            self.passes = tuple(torch.compile(each, dynamic=False) for each in self.passes)
         self.cache: KVCache | None = None
         self.recorded_for: tuple[object, ...] = ()
 
@@ -55,11 +61,13 @@ class GraphedDiT:
 
     def _record(self, worlds: int) -> None:
         plain, cache = self.plain, self.plain.new_cache(worlds)
+        forward, commit = self.passes
         frame = cache.previous.float()
         sigma, action = frame.new_zeros(worlds), frame.new_zeros(worlds, plain.config.action_size)
         self.cache = cache
-        self.paint = Recorded(lambda *given: plain(*given, cache), frame, sigma, action)
-        self.write = Recorded(lambda *given: plain.commit(*given, cache), frame, action)
+        self.paint = Recorded(lambda *given: forward(*given, cache), frame, sigma, action)
+        self.write = Recorded(lambda *given: commit(*given, cache), frame, action)
+        # Once a rollout: not worth the time to compile it.
         self.write_first = Recorded(lambda x_0: plain.commit(x_0, None, cache), frame)
 
     def _check(self, cache: KVCache) -> None:
