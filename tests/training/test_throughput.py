@@ -122,6 +122,18 @@ def test_the_command_takes_a_size_and_writes_figures_and_profile(tmp_path, monke
     assert f"{report['updates_per_s']:.2f} updates/s" in capsys.readouterr().out
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("stage", throughput.STAGES)
+def test_a_gpu_is_timed_with_its_memory_and_kernels(stage, tmp_path, monkeypatch):
+    monkeypatch.setitem(throughput.MATMUL_SIZES, "cuda", (512, 1024))
+    report = throughput.measure(settings(tmp_path, stage=stage, device="cuda", profile=True))
+    assert report["flops_per_update"] > 1e6 and 0 < report["share_of_matmul"] < 1
+    assert 0 < report["peak_memory_gib"] < 8 and report["graphs"] is True
+    _, _, *rows = (tmp_path / "out" / "run.profile.txt").read_text().splitlines()
+    shares = [float(row.split()[0].rstrip("%")) for row in rows]
+    assert len(rows) == kernel_times.ROWS and shares == sorted(shares, reverse=True) and sum(shares) <= 100.5
+
+
 def test_a_profile_tells_shares_and_calls_for_one_repeat():
     a = torch.randn(300, 300)
 

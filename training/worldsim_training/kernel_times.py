@@ -9,6 +9,8 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 ROWS = 25
+NAME = 160
+"""Characters of a kernel's name that are shown; templates run on for thousands."""
 
 
 def table(work: Callable[[], float], repeats: int, device: torch.device) -> str:
@@ -21,13 +23,12 @@ def table(work: Callable[[], float], repeats: int, device: torch.device) -> str:
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiler:
         seconds = work()
     kind = DeviceType.CUDA if on_gpu else DeviceType.CPU
-    found = [each for each in profiler.key_averages() if each.device_type == kind]
-    times_us = {each.key: each.self_device_time_total if on_gpu else each.self_cpu_time_total for each in found}
-    calls = {each.key: each.count for each in found}
-    busy_ms = sum(times_us.values()) / repeats / 1e3
-    lines = [f"{1e3 * seconds / repeats:.2f} ms an update, {busy_ms:.2f} of them in {len(found)} kinds of kernels"]
-    lines += ["   share       ms    calls  kernel"]
-    for key in sorted(times_us, key=times_us.__getitem__, reverse=True)[:ROWS]:
-        ms = times_us[key] / repeats / 1e3
-        lines.append(f"{ms / busy_ms:8.1%} {ms:8.3f} {calls[key] / repeats:8.1f}  {key}")
+    found = [each for each in profiler.key_averages() if each.device_type == kind and not each.is_user_annotation]
+    times_us = [each.self_device_time_total if on_gpu else each.self_cpu_time_total for each in found]
+    busy_us = sum(times_us)
+    head = f"{1e3 * seconds / repeats:.2f} ms an update, {busy_us / repeats / 1e3:.2f} of them in {len(found)} kernels"
+    lines = [head, "   share       ms    calls  kernel"]
+    by_time = sorted(zip(times_us, found, strict=True), key=lambda pair: pair[0], reverse=True)
+    for us, each in by_time[:ROWS]:
+        lines.append(f"{us / busy_us:8.1%} {us / repeats / 1e3:8.3f} {each.count / repeats:8.1f}  {each.key[:NAME]}")
     return "\n".join(lines)

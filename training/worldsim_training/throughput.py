@@ -49,7 +49,7 @@ class Trial:
 
 
 def measure(settings: ThroughputConfig) -> dict[str, Any]:
-    """The figures of one run as data for JSON; `profile` writes its file, too.
+    """Write the figures of one run to `out` and, where asked for, its profile beside them; returns the figures.
 
     Model FLOPs are those of the timed updates (`flops.Meter`), a share is theirs of a peak: of the best that square
     bf16 products reach here and now, and of the vendor's where it is given. ValueError for settings that cannot run.
@@ -72,6 +72,7 @@ def measure(settings: ThroughputConfig) -> dict[str, Any]:
     report |= _figures(settings, trial, meter.flops / seconds, seconds, products)
     if device.type == "cuda":
         report["peak_memory_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+    _write(Path(settings.out), json.dumps(report, indent=1))
     if settings.profile:
         table = kernel_times.table(lambda: _timed(updates, PROFILED_UPDATES, device), PROFILED_UPDATES, device)
         _write(profile_path(settings), table)
@@ -236,11 +237,10 @@ def _check(settings: ThroughputConfig) -> None:
 
 @hydra.main(config_path="conf", config_name="throughput", version_base="1.3")
 def main(settings: DictConfig) -> None:
-    """Write the figures to `out` and print the main ones; exits with one line where it cannot."""
+    """Measure and print the main figures; exits with one line where it cannot."""
     try:
         chosen = OmegaConf.to_object(settings)
         report = measure(chosen)
-        _write(Path(chosen.out), json.dumps(report, indent=1))
     except (ValueError, OSError, loop.TrainingFault, OmegaConfBaseException) as error:
         raise SystemExit(f"throughput: {one_line(error)}") from None
     except torch.OutOfMemoryError:
