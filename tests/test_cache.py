@@ -93,6 +93,14 @@ def test_clear_forgets_the_marked_worlds_and_no_others(draw):
     assert cache.visible().any(dim=1).tolist() == [True, False, True]
 
 
+def test_forget_leaves_the_bytes_of_an_empty_cache(draw):
+    cache = empty()
+    remember(cache, draw)
+    cache.values[1][0, 0] = torch.nan
+    cache.forget()
+    assert same(bytes_of(cache), bytes_of(empty()))
+
+
 def test_a_clone_and_its_original_do_not_share_a_byte(draw):
     cache = empty()
     remember(cache, draw)

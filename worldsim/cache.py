@@ -30,7 +30,7 @@ class KVCache:
     previous:      (B, C, H, W) the last committed frame in the network's space.
     frames:        (B,) int64 number of frames committed since the start of each world; slots older than that are empty.
 
-    The only writer is the network's `commit`; `clear` and `clone` are the world's.
+    The only writer is the network's `commit`; `clear`, `forget` and `clone` are the world's.
     """
 
     keys: list[Tensor]
@@ -76,10 +76,18 @@ class KVCache:
 
     def clear(self, worlds: Tensor) -> None:
         """Forget everything about the worlds marked in a (B,) bool mask; the others keep their bytes."""
-        for tensor in (*self.keys, *self.values, *self.turned, self.previous, self.frames):
+        for tensor in self._buffers():
             tensor[worlds] = 0
+
+    def forget(self) -> None:
+        """Forget everything about all worlds, as `clear` of all; nothing here waits for a GPU."""
+        for tensor in self._buffers():
+            tensor.zero_()
 
     def clone(self) -> KVCache:
         """An independent copy: changing one never changes the other."""
         lists = [[tensor.clone() for tensor in group] for group in (self.keys, self.values, self.turned)]
         return KVCache(*lists, self.previous.clone(), self.frames.clone(), self.cos, self.sin)
+
+    def _buffers(self) -> tuple[Tensor, ...]:
+        return (*self.keys, *self.values, *self.turned, self.previous, self.frames)

@@ -8,6 +8,7 @@ import torch
 from tiny import HEIGHT, WIDTH, tiny_denoiser
 
 from worldsim.codec import PixelCodec
+from worldsim.engine import GraphedDiT, graphed
 from worldsim.models.dit import CausalDiT
 from worldsim.sampler import FewStepSampler
 from worldsim_training import dmd, loop
@@ -83,6 +84,24 @@ def test_distribution_matching_trains_and_resumes_on_a_gpu(tmp_path):
             assert dmd.fit(stages[name], OneClip("cuda"), part, tmp_path / name, settings={})
     for one, other in zip(stages["straight"].student.parameters(), stages["resumed"].student.parameters(), strict=True):
         assert torch.allclose(one, other, atol=1e-3)
+
+
+@pytest.mark.gpu
+def test_distribution_matching_through_graphs_rolls_out_the_student_of_now(tmp_path):
+    stage, clips = distribution_matching(), OneClip("cuda")
+    stage.player, stage.best.measure.player = graphed(stage.student), graphed(stage.best.measure.network)
+    assert isinstance(stage.player, GraphedDiT) and isinstance(stage.best.measure.player, GraphedDiT)
+    config = LoopConfig(batch=2, learning_rate=1e-2, decay=0.0, warmup=0, checkpoint_every=2, steps=4)
+    assert dmd.fit(stage, clips, config, tmp_path, settings={})
+    frames, scores = [], []
+    for graphs in (True, False):
+        if not graphs:
+            stage.player, stage.best.measure.player = stage.student, stage.best.measure.network
+        with torch.autocast("cuda", dtype=torch.bfloat16):
+            frames.append(stage._imagine(clips.clip, torch.Generator("cuda").manual_seed(0)).frames)
+        scores.append(stage.best.measure(stage.average)["score"])
+    assert (frames[0] - frames[1]).abs().max() < 1e-2
+    assert abs(scores[0] - scores[1]) < 0.05
 
 
 @pytest.mark.gpu

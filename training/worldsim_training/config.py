@@ -258,6 +258,8 @@ class TrainingConfig:
     device: str = "auto"
     compile: bool = True
     """torch.compile, where a compiler is present."""
+    graphs: bool = True
+    """CUDA graphs for rollouts without gradient, on a GPU: DMD's own and those that are scored."""
     stop_after_s: float = 0.0
     """Save and stop once the stages have taken that many seconds; the same command goes on. 0: never."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)
@@ -283,6 +285,33 @@ class AblationConfig(TrainingConfig):
     gates: GatesConfig = field(default_factory=lambda: GatesConfig(enabled=False))
 
 
+@dataclass(frozen=True)
+class ThroughputConfig:
+    """`python -m worldsim_training.throughput`: how fast a stage trains, from fresh weights; nothing is kept of it."""
+
+    world: WorldConfig = field(default_factory=WorldConfig)
+    """Size of the network, batch and clips are those of the world: `world.model.dim=`,
+    `world.teacher_forcing.loop.batch=`."""
+    stage: str = "teacher_forcing"
+    """One of teacher_forcing, consistency, dmd."""
+    out: str = "throughput.json"
+    """File of the figures; the profile is written beside it, as `.profile.txt`."""
+    device: str = "auto"
+    compile: bool = True
+    graphs: bool = True
+    """As in training."""
+    recording: str | None = None
+    """Folder of a recording to draw clips from; noise where not given, which takes as long."""
+    warmup: int = 10
+    """Updates before those that are timed: they compile, and choose and load kernels."""
+    updates: int = 50
+    """Updates that are timed. In dmd they are the critic's."""
+    peak_tflops: float | None = None
+    """The device's bf16 peak as its vendor gives it, without sparsity."""
+    profile: bool = False
+    """Then look at a few updates more and list the kernels that take most of their time."""
+
+
 def schema(kind: type = TrainingConfig) -> DictConfig:
     """All settings with their types and defaults, still open for hydra to merge files and the command line into."""
     node = OmegaConf.structured(kind)
@@ -294,6 +323,7 @@ def register() -> None:
     """Make the schemas known to hydra, so that unknown or mistyped keys are refused."""
     ConfigStore.instance().store(name="training_schema", node=schema())
     ConfigStore.instance().store(name="ablation_schema", node=schema(AblationConfig))
+    ConfigStore.instance().store(name="throughput_schema", node=schema(ThroughputConfig))
 
 
 def _thaw(node: DictConfig) -> None:

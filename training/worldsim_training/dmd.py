@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from worldsim.codec import PixelCodec
+from worldsim.engine import GraphedDiT
 from worldsim.models.dit import CausalDiT, DetachedAttention, PackedAttention
 from worldsim.rollout import remember, rollout
 from worldsim.sampler import Denoise, FewStepSampler, Noise, add_noise, shifted
@@ -79,7 +80,7 @@ class ExitSampler:
 
 @torch.no_grad()
 def imagine(
-    network: CausalDiT,
+    network: CausalDiT | GraphedDiT,
     sigmas: Sequence[float],
     exit_step: int,
     context: Tensor,
@@ -202,6 +203,8 @@ class Dmd:
         regulariser: Consistency | None = None,
     ) -> None:
         self.student = network.train().requires_grad_(True)
+        self.player: CausalDiT | GraphedDiT = network
+        """The student as its rollouts call it, without gradient."""
         self.average = average_of(network)
         self.scorer = scorer
         self.sigmas, self.shift, self.config = sigmas, shift, config
@@ -243,7 +246,7 @@ class Dmd:
         # One wait for the device a rollout; the loop waits at every update anyway.
         exit_step = int(torch.randint(len(self.sigmas), (), device=actions.device, generator=generator))
         context = self.codec.encode(clip.frames[:, :past])
-        return imagine(self.student, self.sigmas, exit_step, context, actions, generator)
+        return imagine(self.player, self.sigmas, exit_step, context, actions, generator)
 
     def _swapped(self, clip: Clip) -> int:
         """How many clips, the first of the batch, are imagined under another clip's actions."""
@@ -266,11 +269,12 @@ class PlayedScore:
     """
 
     def __init__(self, network: CausalDiT, sampler: FewStepSampler, clips: Clip, context_frames: int) -> None:
-        self.player = average_of(network).to(torch.bfloat16)
+        self.network = average_of(network).to(torch.bfloat16)
+        self.player: CausalDiT | GraphedDiT = self.network
         self.sampler, self.clips, self.context_frames = sampler, clips, context_frames
 
     def __call__(self, network: nn.Module) -> dict[str, float]:
-        self.player.load_state_dict(network.state_dict())
+        self.network.load_state_dict(network.state_dict())
         imagined = validate.free_run(self.player, self.sampler, self.clips, self.context_frames)
         scores = validate.score(imagined, self.clips, self.context_frames)
         gains = [value for name, value in scores.items() if name.startswith("gain_")]

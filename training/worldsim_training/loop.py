@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -126,6 +127,14 @@ def fit(
             if out_of_time and done < 1.0:
                 return False
     return True
+
+
+def updates(stage: Stage, clips: ClipSampler, config: LoopConfig, rival: Rival | None = None) -> Iterator[int]:
+    """Train the stage's networks in place without a folder, for ever; yields the count after each update of `fit`."""
+    run = _Run(stage, clips, config, Path(CHECKPOINT), rival, None)
+    for step in itertools.count():
+        run.update(step, 0.0)
+        yield step + 1
 
 
 def progress(step: int, trained_s: float, config: LoopConfig) -> float:

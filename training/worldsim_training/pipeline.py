@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,13 +15,14 @@ from diffusers.models.modeling_utils import ModelMixin
 from tqdm import tqdm
 
 from worldsim.action import ActionSpec
+from worldsim.engine import GraphedDiT, graphed
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.rollout import Sampler
 from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, OdeSampler, ode_grid, step_sigmas
 from worldsim.world_model import Starts, WorldInfo, WorldModel
 from worldsim_envs.games import game_class
-from worldsim_training import collect, dmd, gates, loop, validate
+from worldsim_training import collect, dmd, gates, loop, placement, validate
 from worldsim_training.bidirectional import Bidirectional
 from worldsim_training.config import (
     ConsistencyConfig,
@@ -59,7 +58,7 @@ class Pipeline:
         self.world = config.world
         self.game = game_class(config.world.game)
         self.out = Path(config.out)
-        self.device = _device(config.device)
+        self.device = placement.device_named(config.device)
         self.validation = config.validation_on_cpu if self.device.type == "cpu" else config.validation
         self.started = time.monotonic()
         self.has_trained = False
@@ -153,6 +152,8 @@ class Pipeline:
             sampler = self._few_step(config.student_steps)
             stage = dmd.Dmd(self._load(start), scorer, sampler.sigmas, self.world.shift, config, regulariser)
             measure = dmd.PlayedScore(stage.average, sampler, *self._held_out())
+            stage.player = self._player(stage.student, compiled=True)
+            measure.player = self._player(measure.network)
             stage.best = loop.Best(stage.average, measure, config.evaluate_every, config.patience)
             real = (regulariser.teacher, stage.average) if regulariser else ()
             for network in (stage.student, *scorer.networks, *real):
@@ -277,7 +278,7 @@ class Pipeline:
         if not samplers:
             return
         clips, past = self._held_out()
-        network = self._load(folder.path / NETWORK, torch.bfloat16)
+        network = self._player(self._load(folder.path / NETWORK, torch.bfloat16))
         scores = {}
         for name, sampler in tqdm(samplers.items(), desc=f"validate {folder.path.name}", unit="sampler"):
             imagined = validate.free_run(network, sampler, clips, past)
@@ -351,18 +352,20 @@ class Pipeline:
         return self._placed(network)
 
     def _placed(self, network: CausalDiT) -> CausalDiT:
-        """The network on the device; a GPU's convolutions run in half the time with their channels last."""
-        on_gpu = self.device.type == "cuda"
-        return network.to(self.device, memory_format=torch.channels_last if on_gpu else torch.preserve_format)
+        return placement.placed(network, self.device)
 
     def _result(self, stage: str) -> Path:
         return StageFolder(self.out / stage).network()
 
     def _compile(self, network: ModelMixin) -> None:
-        """Change the network: its passes over whole clips run compiled, where a compiler is present."""
-        if self.config.compile and any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
-            network.packed = torch.compile(network.packed, dynamic=False)
-            network.bidirectional = torch.compile(network.bidirectional, dynamic=False)
+        """Change the network, where the run is to be compiled."""
+        if self.config.compile:
+            placement.compile_passes(network)
+
+    def _player(self, network: CausalDiT, *, compiled: bool = False) -> CausalDiT | GraphedDiT:
+        """The network as rollouts call it, without gradient; compiled where the run is, too."""
+        compiled = compiled and self.config.compile and placement.has_compiler()
+        return graphed(network, compiled=compiled) if self.config.graphs else network
 
 
 def _check(config: TrainingConfig, validation: ValidationConfig) -> None:
@@ -384,17 +387,3 @@ def _check(config: TrainingConfig, validation: ValidationConfig) -> None:
     stages = (world.bidirectional, world.teacher_forcing, world.consistency, world.ode, world.outcomes)
     for stage in (*stages, *((world.dmd,) if world.dmd.loop.steps else ())):
         loop.check(stage.loop)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"unknown device {name!r}; use auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={name}, but torch sees no CUDA device; use device=cpu")
-    if device.type == "cuda" and (device.index or 0) >= (count := torch.cuda.device_count()):
-        raise ValueError(f"device={name}, but torch sees {count} CUDA devices, from cuda:0 on")
-    return device

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from worldsim.codec import PixelCodec
+from worldsim.engine import GraphedDiT
 from worldsim.models.dit import CausalDiT
 from worldsim.rollout import Sampler, remember, rollout
 from worldsim_envs.pictures import Column, contact_sheet
@@ -24,7 +25,9 @@ STRIP_ROWS, STRIP_COLUMNS, STRIP_SCALE = 4, 12, 2
 
 
 @torch.no_grad()
-def free_run(network: CausalDiT, sampler: Sampler, clip: Clip, context_frames: int, *, seed: int = 2) -> torch.Tensor:
+def free_run(
+    network: CausalDiT | GraphedDiT, sampler: Sampler, clip: Clip, context_frames: int, *, seed: int = 2
+) -> torch.Tensor:
     """Imagined frames (B, T, 3, H, W) uint8 after the real context of each clip, under its recorded actions.
 
     The network plays in the precision of its weights.
@@ -69,7 +72,7 @@ def score(imagined: torch.Tensor, clip: Clip, context_frames: int) -> dict[str, 
 
 
 def response(
-    network: CausalDiT, sampler: Sampler, clip: Clip, context_frames: int, imagined: torch.Tensor
+    network: CausalDiT | GraphedDiT, sampler: Sampler, clip: Clip, context_frames: int, imagined: torch.Tensor
 ) -> dict[str, float]:
     """How far other actions lead away from `imagined`, which is `free_run` of the same: `response_levels`.
 

@@ -1,4 +1,4 @@
-"""Optional speed: the networks rewritten for play on a CPU, with the plain ones as their reference."""
+"""Optional speed: the networks rewritten for play on a CPU or replayed on a GPU, with the plain ones as reference."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
+from worldsim.engine.graphs import GraphedDiT
 from worldsim.engine.heads import PackedOutcomeHead
 from worldsim.engine.network import PackedDiT
 from worldsim.heads import OutcomeHead
@@ -25,6 +26,19 @@ def packed(network: CausalDiT, sigmas: Iterable[float] = ()) -> CausalDiT | Pack
 def packed_head(head: OutcomeHead) -> OutcomeHead | PackedOutcomeHead:
     """The outcome head for play, likewise."""
     return PackedOutcomeHead(head) if type(head) is OutcomeHead and _suits(head) else head
+
+
+def graphed(network: CausalDiT, *, compiled: bool = False) -> CausalDiT | GraphedDiT:
+    """The network for rollouts without gradient: the same answers, on a GPU through CUDA graphs; elsewhere the network.
+
+    compiled: the graphs are of compiled passes; worth it where there are many rollouts.
+
+    The weights may go on changing in place. A network whose weights are whole only while it is called (FSDP) has no
+    fixed place to read them from, and stays as it is.
+    """
+    weights = list(network.parameters())
+    is_plain = type(network) is CausalDiT and all(type(weight) is nn.Parameter for weight in weights)
+    return GraphedDiT(network, compiled=compiled) if is_plain and weights[0].device.type == "cuda" else network
 
 
 def _suits(network: nn.Module) -> bool:

@@ -156,8 +156,9 @@ class Block(nn.Module):
         return self.space.out(out.transpose(1, 2).reshape(x.shape))
 
     def _time(self, x: Tensor, layer: int, attend: Attend) -> Tensor:
-        query, key, value = (y.permute(0, 2, 3, 1, 4) for y in self.time.project(x))
-        return self.time.out(attend(layer, query, key, value).permute(0, 3, 1, 2, 4).reshape(x.shape))
+        # Sites change places with frames before the projection, so that no query, key or value is copied after it.
+        query, key, value = (y.transpose(2, 3) for y in self.time.project(x.transpose(1, 2)))
+        return self.time.out(attend(layer, query, key, value).transpose(2, 3).flatten(3)).transpose(1, 2)
 
 
 def _modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
