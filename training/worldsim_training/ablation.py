@@ -141,8 +141,9 @@ def _train(task: Task, recordings: dict[str, Recording], deadline: float) -> boo
     """Train a task to its end, or pass it by where that is done; False where its time is up first."""
     started = time.time()
     _link_stages(task)
-    torch.compiler.reset()  # it would give up on a function that it has met with too many networks
-    gc.collect()  # a compiled network refers to itself
+    if task.settings.compile:
+        torch.compiler.reset()  # it would give up on a function that it has met with too many networks
+        gc.collect()  # a compiled network refers to itself
     pipeline = Pipeline(replace(task.settings, stop_after_s=max(deadline - started, 1e-3) if deadline else 0.0))
     pipeline.recordings = recordings
     try:
