@@ -16,7 +16,7 @@ from worldsim.codec import PixelCodec
 from worldsim.models.dit import CausalDiT, DetachedAttention, PackedAttention
 from worldsim.rollout import remember, rollout
 from worldsim.sampler import Denoise, FewStepSampler, Noise, add_noise, shifted
-from worldsim_training import loop, validate
+from worldsim_training import draws, loop, processes, validate
 from worldsim_training.config import DmdConfig, LoopConfig
 from worldsim_training.consistency import Consistency
 from worldsim_training.context import Conditions
@@ -96,7 +96,7 @@ def imagine(
         sampler,
         cache,
         actions[:, past:],
-        lambda: torch.randn((batch, *frame), device=context.device, generator=generator),
+        lambda: draws.normal((batch, *frame), generator),
     )
     # Before torch 2.11 autocast keeps the weights that it cast here, and they carry no gradient (PyTorch 112583).
     torch.clear_autocast_cache()
@@ -237,7 +237,7 @@ class Dmd:
 
     def _imagine(self, clip: Clip, generator: torch.Generator) -> Rollout:
         past, swapped = self.config.context_frames, self._swapped(clip)
-        other = clip.actions.roll(1, dims=0)[:swapped, past:]
+        other = processes.rows(processes.whole(clip.actions).roll(1, dims=0))[:swapped, past:]
         actions = clip.actions.clone()
         actions[:swapped, past:] = other
         # One wait for the device a rollout; the loop waits at every update anyway.
@@ -247,14 +247,16 @@ class Dmd:
 
     def _swapped(self, clip: Clip) -> int:
         """How many clips, the first of the batch, are imagined under another clip's actions."""
-        return round(self.config.other_actions_share * len(clip.actions))
+        return processes.first_clips(
+            self.config.other_actions_share, len(clip.actions), "world.dmd.other_actions_share"
+        )
 
     def _noised(self, run: Rollout, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The rollout with fresh noise (B, L, C, H, W), at one level (B,) for all frames of a clip."""
-        device, (low, high) = run.frames.device, self.config.sigma_range
-        u = torch.rand(len(run.frames), device=device, generator=generator)
+        low, high = self.config.sigma_range
+        u = draws.uniform(run.frames.shape[:1], generator)
         sigma = shifted(low + (high - low) * u, self.shift)
-        eps = torch.randn(run.frames.shape, device=device, generator=generator)
+        eps = draws.normal(run.frames.shape, generator)
         return add_noise(run.frames, eps, sigma), sigma
 
 
@@ -286,12 +288,12 @@ def fit(
     *,
     settings: Mapping[str, Any],
     stop_after_s: float = 0.0,
+    scale: str = "ddp",
 ) -> bool:
     """`loop.fit` of the student and its critic; once it is done, the stage's average is the best that it was."""
     best = stage.best
-    done = loop.fit(
-        stage, clips, config, folder, settings=settings, stop_after_s=stop_after_s, rival=stage.rival, best=best
-    )
+    limits = {"stop_after_s": stop_after_s, "scale": scale}
+    done = loop.fit(stage, clips, config, folder, settings=settings, **limits, rival=stage.rival, best=best)
     if done and best:
         stage.average.load_state_dict(best.network.state_dict())
     return done
@@ -314,6 +316,7 @@ def check(config: DmdConfig) -> None:
     if not 0 <= share <= 1:
         raise ValueError(f"world.dmd.other_actions_share is {share}; a share is between 0 and 1")
     clips = config.loop.batch // config.loop.accumulate
+    processes.first_clips(share, clips // processes.count(), "world.dmd.other_actions_share")
     if config.paired_weight and round(share * clips) == clips:
         seen = f"other_actions_share is {share}, so no clip has its own actions"
         raise ValueError(f"world.dmd.{seen}; lower it, or set paired_weight to 0")
