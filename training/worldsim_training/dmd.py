@@ -316,7 +316,6 @@ def check(config: DmdConfig) -> None:
     if not 0 <= share <= 1:
         raise ValueError(f"world.dmd.other_actions_share is {share}; a share is between 0 and 1")
     clips = config.loop.batch // config.loop.accumulate
-    processes.first_clips(share, clips // processes.count(), "world.dmd.other_actions_share")
     if config.paired_weight and round(share * clips) == clips:
         seen = f"other_actions_share is {share}, so no clip has its own actions"
         raise ValueError(f"world.dmd.{seen}; lower it, or set paired_weight to 0")

@@ -153,10 +153,15 @@ def check(config: LoopConfig) -> None:
     if config.batch % config.accumulate:
         seen = f"loop.batch is {config.batch}, which does not split into {config.accumulate} micro-batches"
         raise ValueError(f"{seen}; let loop.accumulate divide it")
-    clips = config.batch // config.accumulate
-    if clips % processes.count():
+
+
+def clips_at_once(config: LoopConfig) -> int:
+    """Clips of a micro-batch that are this process's. ValueError where the processes cannot share it evenly."""
+    clips, sharing = config.batch // config.accumulate, processes.count()
+    if clips % sharing:
         seen = f"loop.batch={config.batch} in {config.accumulate} micro-batches makes {clips} clips at once"
-        raise ValueError(f"{seen}, which {processes.count()} processes cannot share evenly; let their number divide it")
+        raise ValueError(f"{seen}, which {sharing} processes cannot share evenly; let their number divide it")
+    return clips // sharing
 
 
 def average_of(network: nn.Module) -> nn.Module:

@@ -68,6 +68,7 @@ class Pipeline:
         self.has_trained = False
         self.recordings: dict[str, Recording] = {}
         _check(config, self.validation)
+        self._check_shares()
 
     def run(self) -> bool:
         """All stages of the world, or the one asked for; False where `stop_after_s` was up before the end.
@@ -187,6 +188,18 @@ class Pipeline:
         return True
 
     # --- what the stages share ---
+
+    def _check_shares(self) -> None:
+        """ValueError where a stage of this run has batches that the processes cannot share evenly."""
+        world = self.world
+        painted = ("world.context.painted_share", world.context.painted_share)
+        shares = dict.fromkeys(("teacher_forcing", "consistency", "ode"), painted)
+        shares["dmd"] = ("world.dmd.other_actions_share", world.dmd.other_actions_share)
+        for stage in (name for name in self.stages() if name not in ("collect", "export")):
+            clips = loop.clips_at_once(getattr(world, stage).loop)
+            if stage in shares:
+                setting, share = shares[stage]
+                processes.first_clips(share, clips, setting)
 
     def _distil(
         self, name: str, config: StageConfig, make: Callable[[CausalDiT], Consistency | OdeDistillation]
@@ -381,6 +394,3 @@ def _check(config: TrainingConfig, validation: ValidationConfig) -> None:
     stages = (world.bidirectional, world.teacher_forcing, world.consistency, world.ode, world.outcomes)
     for stage in (*stages, *((world.dmd,) if world.dmd.loop.steps else ())):
         loop.check(stage.loop)
-    for stage in (world.teacher_forcing, world.consistency, world.ode):
-        clips = stage.loop.batch // stage.loop.accumulate // processes.count()
-        processes.first_clips(world.context.painted_share, clips, "world.context.painted_share")

@@ -53,7 +53,7 @@ def is_first() -> bool:
 
 
 def device(name: str) -> torch.device:
-    """The device of that name, auto, cpu or cuda; of several processes with GPUs each has its own, made the current one.
+    """The device of that name: auto, cpu or cuda. Several processes have a GPU each, made the current one.
 
     ValueError where there is no such device, or none left.
     """
