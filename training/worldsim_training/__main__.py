@@ -1,4 +1,13 @@
-"""The training command: `python -m worldsim_training world=boxing` runs every stage, `stage=...` one of them."""
+"""The training command: `python -m worldsim_training world=boxing` runs every stage, `stage=...` one of them.
+
+On several GPUs, one process each, with DDP or, where the optimiser's moments are too large for one, with FSDP2:
+
+    torchrun --standalone --nproc-per-node 2 -m worldsim_training world=boxing
+    torchrun --standalone --nproc-per-node 2 -m worldsim_training world=boxing scale=fsdp
+
+A batch in the settings is that of all processes together; their number must divide it and may change from one call to
+the next, which goes on from the last checkpoint all the same. `device=cpu` trains so without any GPU.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +32,7 @@ def main(settings: DictConfig) -> None:
 
     The jobs of a multirun write to `<out>/<their overrides>`, never two of them to one folder.
     """
+    from worldsim_training import processes
     from worldsim_training.gates import GateFailed
     from worldsim_training.loop import TrainingFault
     from worldsim_training.pipeline import Pipeline
@@ -32,14 +42,17 @@ def main(settings: DictConfig) -> None:
         job = HydraConfig.get()
         if job.mode == RunMode.MULTIRUN:
             chosen = replace(chosen, out=job.runtime.output_dir)
-        done = Pipeline(chosen).run()
+        with processes.together():
+            done, tells = Pipeline(chosen).run(), processes.is_first()
+    except processes.StoppedElsewhere:
+        raise SystemExit(1) from None
     except (ValueError, OSError, ImportError, TrainingFault, GateFailed, OmegaConfBaseException) as error:
         raise SystemExit(f"worldsim_training: {one_line(error)}") from None
     except BrokenExecutor:
         raise SystemExit("worldsim_training: a recording process died; the same command goes on") from None
     except KeyboardInterrupt:
         raise SystemExit("worldsim_training: interrupted; the same command goes on") from None
-    if not done:
+    if tells and not done:
         print("Time is up; the same command goes on from the last checkpoint.")
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from worldsim.sampler import add_noise
+from worldsim_training import draws
 from worldsim_training.dataset import Clip
 from worldsim_training.losses import clean_weight, frame_error, weighted_mean
 from worldsim_training.teacher_forcing import TeacherForcing
@@ -20,8 +21,8 @@ class Bidirectional(TeacherForcing):
         x_0 = self.codec.encode(clip.frames)
         shape = x_0.shape[:2]
         sigma = self._levels(x_0[:, :1], generator).expand(shape)
-        eps = torch.randn(x_0.shape, device=x_0.device, generator=generator)
-        kept = torch.rand(shape, device=x_0.device, generator=generator) >= self.context.action_dropout
+        eps = draws.normal(x_0.shape, generator)
+        kept = draws.uniform(shape, generator) >= self.context.action_dropout
         noisy = add_noise(x_0, eps, sigma)
         predicted = self.student.bidirectional(noisy, sigma, clip.actions, clip.known & kept)
         return weighted_mean(frame_error(predicted, x_0), clean_weight(sigma, self.config.weight_floor))

@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn, optim
 
+from worldsim_training import parallel
+
 NOTES = "notes"
 
 
@@ -68,10 +70,10 @@ def unpack(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def pack_adam(network: nn.Module, optimizer: optim.Optimizer) -> dict[str, Tensor]:
-    """Adam's moments and step counts by parameter name."""
+    """Adam's moments and step counts by parameter name, whole even where the parameters are in shards."""
     named = {id(parameter): name for name, parameter in network.named_parameters()}
     return {
-        f"{named[id(parameter)]}/{key}": value
+        f"{named[id(parameter)]}/{key}": parallel.whole(value)
         for parameter, moments in optimizer.state.items()
         for key, value in moments.items()
     }
@@ -83,9 +85,14 @@ def unpack_adam(network: nn.Module, optimizer: optim.Optimizer, packed: Mapping[
         moments = {key.rsplit("/", 1)[1]: value for key, value in packed.items() if key.rsplit("/", 1)[0] == name}
         if moments:
             optimizer.state[parameter] = {
-                key: value if key == "step" and not optimizer.defaults["fused"] else value.to(parameter.device)
+                key: _step(value, parameter, optimizer) if key == "step" else parallel.like(value, parameter)
                 for key, value in moments.items()
             }
+
+
+def _step(value: Tensor, parameter: Tensor, optimizer: optim.Optimizer) -> Tensor:
+    """Adam's count of steps, which the fused kernels want on the parameters' device."""
+    return value.to(parameter.device) if optimizer.defaults["fused"] else value
 
 
 def _sync(path: Path) -> None:

@@ -24,6 +24,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from tqdm import tqdm
 
 from worldsim_envs.games import Game, game_class
+from worldsim_training.config import DataConfig
 from worldsim_training.episodes import META, SCHEMA, SPLITS, Episode, read_episode, read_meta, write_episode, write_meta
 
 SHARES = {"train": 0.9, "validation": 0.05, "test": 0.05}
@@ -70,6 +71,22 @@ def collect(config: CollectConfig, game: type[Game]) -> dict[str, Any]:
     meta = ledger.meta(complete=True)
     write_meta(folder, meta)
     return meta
+
+
+def ensure(data: DataConfig, game: type[Game]) -> None:
+    """Record what a world's settings ask for, unless the folder already holds the whole recording."""
+    asked = {"game": game.name, "frames_asked": data.frames, "seed": data.seed}
+    asked |= {"episode_steps": data.episode_steps, "complete": True}
+    if (Path(data.folder) / META).is_file() and asked.items() <= read_meta(Path(data.folder)).items():
+        return
+    settings = CollectConfig(
+        out=data.folder, game=game.name, frames=data.frames, seed=data.seed, episode_steps=data.episode_steps
+    )
+    try:
+        collect(settings, game)
+    except ValueError as error:
+        hint = "world.data.folder=, or world.data.frames= and world.data.seed= as they are there"
+        raise ValueError(f"{str(error).removesuffix('; choose another out=')}; set {hint}") from None
 
 
 def record_episode(game: Game, policy: str, seed: tuple[int, ...], max_steps: int) -> Episode:

@@ -260,6 +260,9 @@ class TrainingConfig:
     """torch.compile, where a compiler is present."""
     graphs: bool = True
     """CUDA graphs for rollouts without gradient, on a GPU: DMD's own and those that are scored."""
+    scale: str = "ddp"
+    """How the processes of `torchrun` train a network together, each on its part of every batch: ddp, each with the
+    whole network, or fsdp, each with a part of its weights, gradients and moments. A process alone does without."""
     stop_after_s: float = 0.0
     """Save and stop once the stages have taken that many seconds; the same command goes on. 0: never."""
     validation: ValidationConfig = field(default_factory=ValidationConfig)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from worldsim.models.dit import CausalDiT
 from worldsim.sampler import ode_grid
+from worldsim_training import draws
 from worldsim_training.config import ConsistencyConfig, ContextConfig
 from worldsim_training.context import spoil
 from worldsim_training.dataset import Clip
@@ -26,11 +27,10 @@ class Consistency(Distillation):
 
     def loss(self, clip: Clip, generator: torch.Generator) -> Tensor:
         x_0 = self.codec.encode(clip.frames)
-        device = x_0.device
         conditions = spoil(x_0, clip, self.average, self.context, generator)
         index = self._points(x_0.shape[:2], generator)
-        eps = torch.randn(x_0.shape, device=device, generator=generator)
-        x_n, sigma, sigma_next = consistency_points(x_0, eps, index, self.grid.to(device))
+        eps = draws.normal(x_0.shape, generator)
+        x_n, sigma, sigma_next = consistency_points(x_0, eps, index, self.grid.to(x_0.device))
         with torch.no_grad():
             teacher_x_0 = conditions.predict(self.teacher, x_n, sigma)
             target = consistency_target(
@@ -43,9 +43,8 @@ class Consistency(Distillation):
 
     def _points(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         """(B, T) intervals of the grid, uniform but for the share that is kept at pure noise."""
-        device = generator.device
-        index = torch.randint(self.config.intervals, shape, device=device, generator=generator)
+        index = draws.integers(self.config.intervals, shape, generator)
         if not self.config.mean_share:
             return index
-        kept = torch.rand(shape, device=device, generator=generator) < self.config.mean_share
+        kept = draws.uniform(shape, generator) < self.config.mean_share
         return torch.where(kept, 0, index.clamp(min=1))

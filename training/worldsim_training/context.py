@@ -9,6 +9,7 @@ from torch import Tensor
 
 from worldsim.models.dit import CausalDiT
 from worldsim.sampler import FewStepSampler, add_noise
+from worldsim_training import draws, processes
 from worldsim_training.config import ContextConfig
 from worldsim_training.dataset import Clip
 
@@ -37,20 +38,18 @@ def spoil(
     """Conditions of a batch of clips. frames: (B, T, C, H, W) in [-1, 1], the clean frames of `clip`."""
     batch, length = frames.shape[:2]
 
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(shape, device=frames.device, generator=generator)
-
-    known = clip.known & (uniform(batch, length) >= config.action_dropout)
+    known = clip.known & (draws.uniform((batch, length), generator) >= config.action_dropout)
     context = frames
-    if painted := round(config.painted_share * batch):
+    if painted := processes.first_clips(config.painted_share, batch, "world.context.painted_share"):
         sampler, dream = FewStepSampler(config.painted_sigmas), frames[:painted]
         rounds = torch.randint(config.painted_rounds, (), device=frames.device, generator=generator)
         for _ in range(1 + int(rounds)):
             dream = paint_clip(network, sampler, dream, clip.actions[:painted], known[:painted], generator)
         context = torch.cat((dream, frames[painted:]))
-    sigma = config.noise_max * uniform(batch, 1) * (uniform(batch, 1) < config.noise_share)
+    level, is_noised = draws.uniform((batch, 1), generator), draws.uniform((batch, 1), generator) < config.noise_share
+    sigma = config.noise_max * level * is_noised
     sigma = sigma.expand(batch, length).contiguous()
-    eps = torch.randn(frames.shape, device=frames.device, generator=generator)
+    eps = draws.normal(frames.shape, generator)
     return Conditions(add_noise(context, eps, sigma), sigma, clip.actions, known)
 
 
@@ -71,7 +70,7 @@ def paint_clip(
     conditions = Conditions(frames, frames.new_zeros(frames.shape[:2]), actions, known)
     painted = sampler(
         lambda x, sigma: conditions.predict(painter, x, x.new_full(x.shape[:2], sigma)),
-        lambda: torch.randn(frames.shape, device=frames.device, generator=generator),
+        lambda: draws.normal(frames.shape, generator),
     )
     # Before torch 2.11 autocast keeps the weights that it cast here, and they carry no gradient (PyTorch 112583).
     torch.clear_autocast_cache()

@@ -41,6 +41,10 @@ class Clip:
         """The same clip on another device."""
         return Clip(*(getattr(self, each.name).to(device, non_blocking=True) for each in fields(self)))
 
+    def every(self, step: int, first: int) -> Clip:
+        """Every step-th window, from number `first` on."""
+        return Clip(*(getattr(self, each.name)[first::step] for each in fields(self)))
+
     def split(self, parts: int) -> list[Clip]:
         """As many clips of B / parts windows, in order. ValueError where B does not divide."""
         if parts < 1 or len(self.frames) % parts:

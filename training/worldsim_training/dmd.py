@@ -17,7 +17,7 @@ from worldsim.engine import GraphedDiT
 from worldsim.models.dit import CausalDiT, DetachedAttention, PackedAttention
 from worldsim.rollout import remember, rollout
 from worldsim.sampler import Denoise, FewStepSampler, Noise, add_noise, shifted
-from worldsim_training import loop, validate
+from worldsim_training import draws, loop, processes, validate
 from worldsim_training.config import DmdConfig, LoopConfig
 from worldsim_training.consistency import Consistency
 from worldsim_training.context import Conditions
@@ -97,7 +97,7 @@ def imagine(
         sampler,
         cache,
         actions[:, past:],
-        lambda: torch.randn((batch, *frame), device=context.device, generator=generator),
+        lambda: draws.normal((batch, *frame), generator),
     )
     # Before torch 2.11 autocast keeps the weights that it cast here, and they carry no gradient (PyTorch 112583).
     torch.clear_autocast_cache()
@@ -240,7 +240,7 @@ class Dmd:
 
     def _imagine(self, clip: Clip, generator: torch.Generator) -> Rollout:
         past, swapped = self.config.context_frames, self._swapped(clip)
-        other = clip.actions.roll(1, dims=0)[:swapped, past:]
+        other = processes.rows(processes.whole(clip.actions).roll(1, dims=0))[:swapped, past:]
         actions = clip.actions.clone()
         actions[:swapped, past:] = other
         # One wait for the device a rollout; the loop waits at every update anyway.
@@ -250,14 +250,16 @@ class Dmd:
 
     def _swapped(self, clip: Clip) -> int:
         """How many clips, the first of the batch, are imagined under another clip's actions."""
-        return round(self.config.other_actions_share * len(clip.actions))
+        return processes.first_clips(
+            self.config.other_actions_share, len(clip.actions), "world.dmd.other_actions_share"
+        )
 
     def _noised(self, run: Rollout, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The rollout with fresh noise (B, L, C, H, W), at one level (B,) for all frames of a clip."""
-        device, (low, high) = run.frames.device, self.config.sigma_range
-        u = torch.rand(len(run.frames), device=device, generator=generator)
+        low, high = self.config.sigma_range
+        u = draws.uniform(run.frames.shape[:1], generator)
         sigma = shifted(low + (high - low) * u, self.shift)
-        eps = torch.randn(run.frames.shape, device=device, generator=generator)
+        eps = draws.normal(run.frames.shape, generator)
         return add_noise(run.frames, eps, sigma), sigma
 
 
@@ -290,12 +292,12 @@ def fit(
     *,
     settings: Mapping[str, Any],
     stop_after_s: float = 0.0,
+    scale: str = "ddp",
 ) -> bool:
     """`loop.fit` of the student and its critic; once it is done, the stage's average is the best that it was."""
     best = stage.best
-    done = loop.fit(
-        stage, clips, config, folder, settings=settings, stop_after_s=stop_after_s, rival=stage.rival, best=best
-    )
+    limits = {"stop_after_s": stop_after_s, "scale": scale}
+    done = loop.fit(stage, clips, config, folder, settings=settings, **limits, rival=stage.rival, best=best)
     if done and best:
         stage.average.load_state_dict(best.network.state_dict())
     return done

@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from worldsim_training import processes
 from worldsim_training.config import LoopConfig
 
 LOG = "log.jsonl"
@@ -20,6 +21,7 @@ LOG = "log.jsonl"
 class Journal:
     """Rows for `log.jsonl` of a stage's folder and, where tensorboard is installed, the same figures as curves.
 
+    Of several processes only the first writes.
     step: where the run begins or goes on; curves of an earlier run that went further than that are hidden.
     """
 
@@ -27,7 +29,7 @@ class Journal:
         self.folder = folder
         self.writer = None
         self.before = (step, time.monotonic())
-        if find_spec("tensorboard"):
+        if processes.is_first() and find_spec("tensorboard"):
             from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(folder, purge_step=step + 1)
@@ -41,6 +43,8 @@ class Journal:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row, which has its `step`. Its numbers become curves, as do those of its `reviews` at their own."""
+        if not processes.is_first():
+            return
         with open(self.folder / LOG, "a") as file:
             file.write(json.dumps(row) + "\n")
         if self.writer:
@@ -63,7 +67,10 @@ class Journal:
 
 
 class ProgressBar(tqdm):
-    """A stage's progress: in seconds where a budget ends it, else in updates; `done`, at most 1, is the share."""
+    """A stage's progress: in seconds where a budget ends it, else in updates; `done`, at most 1, is the share.
+
+    Of several processes only the first shows it.
+    """
 
     def __init__(self, stage: str, config: LoopConfig, done: float, **settings: Any) -> None:
         total, unit = (config.seconds, "s") if config.seconds else (config.steps, "update")
@@ -77,6 +84,7 @@ class ProgressBar(tqdm):
             unit=unit,
             mininterval=2.0,
             bar_format=layout,
+            disable=not processes.is_first(),
             **settings,
         )
 

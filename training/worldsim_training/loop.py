@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from worldsim.models.dit import CausalDiT
-from worldsim_training import checkpoint
+from worldsim_training import checkpoint, parallel, processes
 from worldsim_training.config import LoopConfig
 from worldsim_training.dataset import Clip, ClipSampler
 from worldsim_training.journal import Journal, ProgressBar
@@ -72,7 +72,7 @@ class Best:
 
     def consider(self, average: nn.Module) -> dict[str, float]:
         """Scores of the average, which becomes the best where none before it had as high a one."""
-        scores = self.measure(average)
+        scores = processes.ask_first(lambda: self.measure(average))
         self.since += 1
         if scores["score"] > self.score:
             self.network.load_state_dict(average.state_dict())
@@ -94,17 +94,20 @@ def fit(
     stop_after_s: float = 0.0,
     rival: Rival | None = None,
     best: Best | None = None,
+    scale: str = "ddp",
 ) -> bool:
     """Train the stage's networks in place until `config` says that it is done; resumes from the folder's checkpoint.
 
     Returns False where `stop_after_s` seconds were up first; the same call goes on from the saved checkpoint, to the
     same bits on a CPU as without the stop. `settings`, data for JSON, go into the checkpoint's notes. Steps and rates
-    are counted in updates of the rival where there is one. Raises TrainingFault on a loss or gradient that is not
-    finite, ValueError where the checkpoint is damaged or of something else.
+    are counted in updates of the rival where there is one. Several processes train together, each on its part of every
+    batch, as `scale` says, ddp or fsdp; the first of them measures, writes and holds the clock.
+    Raises TrainingFault, in every process, on a loss or gradient that is not finite, ValueError where the checkpoint is
+    damaged or of something else.
     """
-    run = _Run(stage, clips, config, folder / CHECKPOINT, rival, best)
+    run = _Run(stage, clips, config, folder / CHECKPOINT, rival, best, scale)
     step, before_s = run.begin()
-    started = time.monotonic()
+    started = processes.ask_first(time.monotonic)
     clock = None  # starts after the first update, which may compile
     done = 1.0 if best and best.is_past else progress(step, before_s, config)
     if done >= 1.0:
@@ -112,13 +115,14 @@ def fit(
     with Journal(folder, step) as journal, ProgressBar(stage.name, config, done) as bar:
         while done < 1.0:
             run.update(step, done)
-            step, clock = step + 1, clock or time.monotonic()
-            trained_s = before_s + _since(clock)
+            now = processes.ask_first(time.monotonic)
+            step, clock = step + 1, clock or now
+            trained_s = before_s + now - clock
             done = progress(step, trained_s, config)
             bar.reach(done)
             run.review(step, is_last=done >= 1.0)
             done = 1.0 if best and best.is_past else done
-            out_of_time = bool(stop_after_s) and _since(started) > stop_after_s
+            out_of_time = bool(stop_after_s) and now - started > stop_after_s
             if step % config.checkpoint_every == 0 or done >= 1.0 or out_of_time:
                 row = run.report(step)
                 bar.tell(row)
@@ -160,6 +164,15 @@ def check(config: LoopConfig) -> None:
         raise ValueError(f"{seen}; let loop.accumulate divide it")
 
 
+def clips_at_once(config: LoopConfig) -> int:
+    """Clips of a micro-batch that are this process's. ValueError where the processes cannot share it evenly."""
+    clips, sharing = config.batch // config.accumulate, processes.count()
+    if clips % sharing:
+        seen = f"loop.batch={config.batch} in {config.accumulate} micro-batches makes {clips} clips at once"
+        raise ValueError(f"{seen}, which {sharing} processes cannot share evenly; let their number divide it")
+    return clips // sharing
+
+
 def average_of(network: nn.Module) -> nn.Module:
     """A frozen copy in evaluation mode, to become the moving average. Copy before compiling: a compiled method stays
     bound to the network it was taken from."""
@@ -167,12 +180,18 @@ def average_of(network: nn.Module) -> nn.Module:
 
 
 class _Learner:
-    """A network that is trained, with its optimiser and its losses since the last report."""
+    """A network that is trained, with its optimiser and its losses since the last report.
 
-    def __init__(self, network: nn.Module, loss: Callable[[Clip, torch.Generator], Tensor], config: LoopConfig) -> None:
-        self.network, self.loss, self.config = network, loss, config
+    Between updates the network is whole in every process, whatever the scale.
+    """
+
+    def __init__(self, network: nn.Module, loss: parallel.Loss, config: LoopConfig, scale: str) -> None:
+        self.network, self.config = network, config
         if config.checkpoint_activations:
             _checkpoint_activations(network)
+        self.objective = parallel.Objective(network, loss)
+        if processes.count() > 1:
+            self.objective = parallel.SCALES[scale](self.objective)
         self.optimizer = torch.optim.AdamW(
             network.parameters(),
             lr=config.learning_rate,
@@ -181,26 +200,45 @@ class _Learner:
             fused=next(network.parameters()).device.type == "cuda",
         )
         self.losses: list[Tensor] = []
+        parallel.gather(self.objective)
 
     def update(self, clip: Clip, generator: torch.Generator, rate: float) -> str | None:
         """Change the network by one update at that learning rate; or change nothing and name what is not finite."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        loss = self._slope(clip, generator)
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        loss = processes.mean(self._slope(clip, generator))
+        norm = parallel.whole(nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm))
         if not torch.isfinite(torch.stack((loss.float(), norm))).all():
             return "gradient" if torch.isfinite(loss) else "loss"
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        parallel.gather(self.objective)
         self.losses.append(loss)
         return None
 
+    def state(self, name: str) -> dict[str, Tensor]:
+        """The network and Adam's moments as a checkpoint holds them. Every process has to ask."""
+        with parallel.in_shards(self.objective):
+            weights = {key: parallel.whole(value) for key, value in self.network.state_dict().items()}
+            adam = checkpoint.pack_adam(self.network, self.optimizer)
+        return checkpoint.pack(name, weights) | checkpoint.pack(_adam(name), adam)
+
+    def load_state(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from what `state` gave. RuntimeError or KeyError where that is of another network."""
+        weights = checkpoint.unpack(name, tensors)
+        with parallel.in_shards(self.objective):
+            there = self.network.state_dict()
+            self.network.load_state_dict({key: parallel.like(value, there[key]) for key, value in weights.items()})
+            checkpoint.unpack_adam(self.network, self.optimizer, checkpoint.unpack(_adam(name), tensors))
+
     def _slope(self, clip: Clip, generator: torch.Generator) -> Tensor:
-        """Mean loss of the micro-batches, each with noise of its own; its gradient is added to the parameters'."""
+        """Mean loss of this process's part of the micro-batches, each with noise of its own; its gradient, by then that
+        of all processes, is added to the parameters'."""
         losses = []
         for part in clip.split(self.config.accumulate):
+            part = part.every(processes.count(), processes.rank())
             with torch.autocast(clip.frames.device.type, dtype=torch.bfloat16):
-                loss = self.loss(part, generator) / self.config.accumulate
+                loss = self.objective(part, generator) / self.config.accumulate
             loss.backward()
             losses.append(loss.detach())
         return torch.stack(losses).sum()
@@ -217,13 +255,14 @@ class _Run:
         path: Path,
         rival: Rival | None,
         best: Best | None,
+        scale: str,
     ) -> None:
         self.stage, self.clips, self.config, self.path, self.best = stage, clips, config, path, best
         self.per_student = rival.per_student if rival else 1
-        self.learners = {"student": _Learner(stage.student, stage.loss, config)}
+        self.learners = {"student": _Learner(stage.student, stage.loss, config, scale)}
         if rival:
             rival_config = replace(config, learning_rate=rival.learning_rate)
-            self.learners["rival"] = _Learner(rival.network, rival.loss, rival_config)
+            self.learners["rival"] = _Learner(rival.network, rival.loss, rival_config, scale)
         self.generator = torch.Generator(next(stage.student.parameters()).device).manual_seed(config.seed)
         self.reviews: list[dict[str, float]] = []
         self.rate = 0.0
@@ -270,17 +309,16 @@ class _Run:
         return row
 
     def save(self, notes: dict[str, Any]) -> None:
-        """Write the checkpoint."""
+        """Write the checkpoint, the same by however many processes."""
         tensors = checkpoint.pack("average", self.stage.average.state_dict())
         tensors["generator"] = self.generator.get_state()
         for name, learner in self.learners.items():
-            tensors |= checkpoint.pack(name, learner.network.state_dict())
-            tensors |= checkpoint.pack(_adam(name), checkpoint.pack_adam(learner.network, learner.optimizer))
+            tensors |= learner.state(name)
         notes = {**notes, "device": self.generator.device.type, "clips": self.clips.state_dict()}
         if self.best:
             tensors |= checkpoint.pack("best", self.best.network.state_dict())
             notes |= {"best_score": self.best.score, "since_best": self.best.since, "past_best": self.best.is_past}
-        checkpoint.save(self.path, tensors, notes)
+        processes.ask_first(lambda: checkpoint.save(self.path, tensors, notes))
 
     def _average(self, update: int) -> None:
         pairs = zip(self.stage.average.parameters(), self.stage.student.parameters(), strict=True)
@@ -301,12 +339,12 @@ class _Run:
         if notes["stage"] != self.stage.name:
             there = f"{self.path} belongs to stage {notes['stage']!r}, not {self.stage.name!r}"
             raise ValueError(f"{there}; give another folder")
-        networks = {name: learner.network for name, learner in self.learners.items()} | {"average": self.stage.average}
-        if self.best:
-            networks["best"] = self.best.network
+        networks = {"average": self.stage.average} | ({"best": self.best.network} if self.best else {})
         try:
             for name, network in networks.items():
                 network.load_state_dict(checkpoint.unpack(name, tensors))
+            for name, learner in self.learners.items():
+                learner.load_state(name, tensors)
         except (RuntimeError, KeyError):
             there = f"{self.path} is of a network of another shape"
             raise ValueError(f"{there}; delete it or give another folder") from None
@@ -314,9 +352,6 @@ class _Run:
             was, now = notes["device"], self.generator.device.type
             there = f"{self.path} was trained on {was}, whose random numbers {now} cannot continue"
             raise ValueError(f"{there}; set device={was}")
-        for name, learner in self.learners.items():
-            adam = checkpoint.unpack(_adam(name), tensors)
-            checkpoint.unpack_adam(learner.network, learner.optimizer, adam)
         if self.best:
             self.best.score, self.best.since = notes["best_score"], notes.get("since_best", 0)
         self.generator.set_state(tensors["generator"])
@@ -335,7 +370,3 @@ def _checkpoint_activations(network: nn.Module) -> None:
 def _adam(name: str) -> str:
     """Where a network's Adam moments stand in the checkpoint."""
     return "adam" if name == "student" else f"adam_{name}"
-
-
-def _since(moment: float | None) -> float:
-    return 0.0 if moment is None else time.monotonic() - moment

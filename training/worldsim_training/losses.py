@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from worldsim.sampler import add_noise, euler_step
+from worldsim_training import processes
 
 
 def clean_weight(sigma: Tensor, floor: float) -> Tensor:
@@ -23,8 +24,11 @@ def frame_error(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Sum of weight * values over sum of weight; both (B, T)."""
-    return (values * weight).sum() / weight.sum()
+    """Sum of weight * values over sum of weight; both (B, T).
+
+    Where several processes have a part of the batch each, the mean of what they answer is that of the whole batch.
+    """
+    return (values * weight).sum() / processes.mean(weight.sum())
 
 
 def consistency_points(x_0: Tensor, eps: Tensor, index: Tensor, grid: Tensor) -> tuple[Tensor, Tensor, Tensor]:

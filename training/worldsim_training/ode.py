@@ -11,6 +11,7 @@ from torch import Tensor
 
 from worldsim.models.dit import CausalDiT
 from worldsim.sampler import NOMINAL_STEPS, euler_step, ode_grid, step_sigmas
+from worldsim_training import draws
 from worldsim_training.config import ContextConfig, OdeConfig
 from worldsim_training.context import spoil
 from worldsim_training.dataset import Clip
@@ -36,9 +37,9 @@ class OdeDistillation(Distillation):
     def loss(self, clip: Clip, generator: torch.Generator) -> Tensor:
         x_0 = self.codec.encode(clip.frames)
         conditions = spoil(x_0, clip, self.average, self.context, generator)
-        eps = torch.randn(x_0.shape, device=x_0.device, generator=generator)
+        eps = draws.normal(x_0.shape, generator)
         path, end = integrate(partial(conditions.predict, self.teacher), eps, self.grid, self.levels)
-        draw = torch.rand((len(path), *x_0.shape[:2]), device=x_0.device, generator=generator)
+        draw = draws.uniform((len(path), *x_0.shape[:2]), generator, axis=1)
         points = draw.argsort(dim=0)[: self.config.points]  # each frame has its own, no two alike
         levels = torch.tensor(self.levels, device=x_0.device)
         errors = []

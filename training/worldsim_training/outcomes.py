@@ -9,6 +9,7 @@ from worldsim.codec import PixelCodec
 from worldsim.heads import OutcomeHead, outcome_loss
 from worldsim.models.dit import CausalDiT
 from worldsim.sampler import FewStepSampler
+from worldsim_training import draws
 from worldsim_training.context import paint_clip
 from worldsim_training.dataset import Clip
 from worldsim_training.loop import average_of
@@ -29,7 +30,7 @@ class Outcomes:
     def loss(self, clip: Clip, generator: torch.Generator) -> Tensor:
         real = self.codec.encode(clip.frames)
         painted = paint_clip(self.painter, self.sampler, real, clip.actions, clip.known, generator)
-        shown = torch.randint(3, (*real.shape[:2], 1, 1, 1), device=real.device, generator=generator)[:, 1:]
+        shown = draws.integers(3, (*real.shape[:2], 1, 1, 1), generator)[:, 1:]
         before = torch.where(shown == 2, painted[:, :-1], real[:, :-1]).flatten(0, 1)
         after = torch.where(shown == 0, real[:, 1:], painted[:, 1:]).flatten(0, 1)
         values = torch.tensor(self.student.config.rewards, device=real.device)

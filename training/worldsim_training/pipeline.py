@@ -22,7 +22,7 @@ from worldsim.rollout import Sampler
 from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, OdeSampler, ode_grid, step_sigmas
 from worldsim.world_model import Starts, WorldInfo, WorldModel
 from worldsim_envs.games import game_class
-from worldsim_training import collect, dmd, gates, loop, placement, validate
+from worldsim_training import collect, dmd, gates, loop, parallel, placement, processes, validate
 from worldsim_training.bidirectional import Bidirectional
 from worldsim_training.config import (
     ConsistencyConfig,
@@ -35,7 +35,7 @@ from worldsim_training.config import (
 )
 from worldsim_training.consistency import Consistency
 from worldsim_training.dataset import Clip, ClipSampler, Recording
-from worldsim_training.episodes import META, read_meta
+from worldsim_training.episodes import read_meta
 from worldsim_training.ode import OdeDistillation
 from worldsim_training.outcomes import Outcomes
 from worldsim_training.stage_folder import NETWORK, SCORES, SETTINGS, StageFolder, network_hash, replace_folder
@@ -51,19 +51,23 @@ StageConfig = TeacherForcingConfig | ConsistencyConfig | OdeConfig | DmdConfig |
 
 
 class Pipeline:
-    """One run: its configuration, its recordings and its folder. Each public method but `run` is a stage."""
+    """One run: its configuration, its recordings and its folder. Each public method but `run` is a stage.
+
+    Of several processes all train; the first alone records, scores, judges and writes, while the others wait.
+    """
 
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config
         self.world = config.world
         self.game = game_class(config.world.game)
         self.out = Path(config.out)
-        self.device = placement.device_named(config.device)
+        self.device = processes.own_device(placement.device_named(config.device))
         self.validation = config.validation_on_cpu if self.device.type == "cpu" else config.validation
-        self.started = time.monotonic()
+        self.started = processes.ask_first(time.monotonic)
         self.has_trained = False
         self.recordings: dict[str, Recording] = {}
         _check(config, self.validation)
+        self._check_shares()
 
     def run(self) -> bool:
         """All stages of the world, or the one asked for; False where `stop_after_s` was up before the end.
@@ -84,23 +88,7 @@ class Pipeline:
 
     def collect(self) -> bool:
         """Record the game, unless the folder already holds the whole recording."""
-        data = self.world.data
-        asked = {"game": self.game.name, "frames_asked": data.frames, "seed": data.seed}
-        asked |= {"episode_steps": data.episode_steps, "complete": True}
-        if (Path(data.folder) / META).is_file() and asked.items() <= read_meta(Path(data.folder)).items():
-            return True
-        settings = collect.CollectConfig(
-            out=data.folder,
-            game=self.game.name,
-            frames=data.frames,
-            seed=data.seed,
-            episode_steps=data.episode_steps,
-        )
-        try:
-            collect.collect(settings, self.game)
-        except ValueError as error:
-            hint = "world.data.folder=, or world.data.frames= and world.data.seed= as they are there"
-            raise ValueError(f"{str(error).removesuffix('; choose another out=')}; set {hint}") from None
+        processes.ask_first(lambda: collect.ensure(self.world.data, self.game))
         return True
 
     def bidirectional(self) -> bool:
@@ -197,10 +185,22 @@ class Pipeline:
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
         denoiser = self._load(self._released()).cpu()
         world = WorldModel(info, self.game.actions, denoiser, heads, self._starts())
-        replace_folder(self.out / "world", world.save_pretrained)
+        processes.ask_first(lambda: replace_folder(self.out / "world", world.save_pretrained))
         return True
 
     # --- what the stages share ---
+
+    def _check_shares(self) -> None:
+        """ValueError where a stage of this run has batches that the processes cannot share evenly."""
+        world = self.world
+        painted = ("world.context.painted_share", world.context.painted_share)
+        shares = dict.fromkeys(("teacher_forcing", "consistency", "ode"), painted)
+        shares["dmd"] = ("world.dmd.other_actions_share", world.dmd.other_actions_share)
+        for stage in (name for name in self.stages() if name not in ("collect", "export")):
+            clips = loop.clips_at_once(getattr(world, stage).loop)
+            if stage in shares:
+                setting, share = shares[stage]
+                processes.first_clips(share, clips, setting)
 
     def _distil(
         self, name: str, config: StageConfig, make: Callable[[CausalDiT], Consistency | OdeDistillation]
@@ -229,23 +229,34 @@ class Pipeline:
         """Train, save and score a stage, or pass it by where all that is done; False where the time is up."""
         folder = StageFolder(self.out / name)
         settings = self._settings(config, start) | ({"teacher": network_hash(teacher)} if teacher else {})
-        if folder.is_finished(config.loop, settings, SCORES if samplers else SETTINGS):
-            tqdm.write(f"{name}: finished before; delete {folder.path} to train it again")
-            self._gate(name)
+        if processes.ask_first(lambda: self._is_done(folder, config, settings, SCORES if samplers else SETTINGS)):
             return True
-        left_s = self.config.stop_after_s - (time.monotonic() - self.started)
+        left_s = self.config.stop_after_s - (processes.ask_first(time.monotonic) - self.started)
         if self.config.stop_after_s and self.has_trained and left_s <= 0:
             return False
         stage, clips = build()
-        folder.begin(self.config)
+        processes.ask_first(lambda: folder.begin(self.config))
         self.has_trained = True  # however short the time, every run makes an update
         stop_after_s = max(left_s, 1e-3) if self.config.stop_after_s else 0.0
-        done = fit(stage, clips, config.loop, folder.path, settings=settings, stop_after_s=stop_after_s)
+        limits = {"stop_after_s": stop_after_s, "scale": self.config.scale}
+        done = fit(stage, clips, config.loop, folder.path, settings=settings, **limits)
         if done:
-            replace_folder(folder.path / NETWORK, stage.average.save_pretrained)
-            self._validate(folder, samplers)
-            self._gate(name)
+            processes.ask_first(lambda: self._finish(folder, stage.average, samplers))
         return done
+
+    def _is_done(self, folder: StageFolder, config: StageConfig, settings: dict[str, Any], last_written: str) -> bool:
+        """Whether a stage was trained before; GateFailed where it was, but must not be followed."""
+        if not folder.is_finished(config.loop, settings, last_written):
+            return False
+        tqdm.write(f"{folder.path.name}: finished before; delete {folder.path} to train it again")
+        self._gate(folder.path.name)
+        return True
+
+    def _finish(self, folder: StageFolder, network: ModelMixin, samplers: dict[str, Sampler]) -> None:
+        """Save, score and judge what a stage came to."""
+        replace_folder(folder.path / NETWORK, network.save_pretrained)
+        self._validate(folder, samplers)
+        self._gate(folder.path.name)
 
     def _gate(self, name: str) -> None:
         """GateFailed where the stage's scores do not let the next one begin; stages without scores have no gate."""
@@ -320,7 +331,7 @@ class Pipeline:
             if spec != self.game.actions:
                 there = f"{folder} has {spec}"
                 raise ValueError(f"{there}; {self.game.name} has {self.game.actions}: record the game again")
-            self.recordings[split] = Recording.load(folder, split)
+            self.recordings[split] = Recording.load(folder, split, progress=processes.is_first())
         return self.recordings[split]
 
     def _clips(self, config: StageConfig, *, clip_frames: int = 0, **shares: float) -> ClipSampler:
@@ -365,7 +376,8 @@ class Pipeline:
     def _player(self, network: CausalDiT, *, compiled: bool = False) -> CausalDiT | GraphedDiT:
         """The network as rollouts call it, without gradient; compiled where the run is, too."""
         compiled = compiled and self.config.compile and placement.has_compiler()
-        return graphed(network, compiled=compiled) if self.config.graphs else network
+        moves = processes.count() > 1 and self.config.scale == "fsdp"  # graphs want weights that stay where they are
+        return graphed(network, compiled=compiled) if self.config.graphs and not moves else network
 
 
 def _check(config: TrainingConfig, validation: ValidationConfig) -> None:
@@ -382,6 +394,8 @@ def _check(config: TrainingConfig, validation: ValidationConfig) -> None:
         raise ValueError(f"world.data.clip_frames is {world.data.clip_frames}; a clip has at least 2 frames")
     if world.release not in RELEASES:
         raise ValueError(f"world.release is {world.release!r}; use one of {', '.join(RELEASES)}")
+    if config.scale not in parallel.SCALES:
+        raise ValueError(f"scale is {config.scale!r}; use one of {', '.join(parallel.SCALES)}")
     dmd.check(world.dmd)
     gates.check(config.gates)
     stages = (world.bidirectional, world.teacher_forcing, world.consistency, world.ode, world.outcomes)
