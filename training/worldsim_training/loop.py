@@ -135,7 +135,7 @@ def fit(
 
 def updates(stage: Stage, clips: ClipSampler, config: LoopConfig, rival: Rival | None = None) -> Iterator[int]:
     """Train the stage's networks in place without a folder, for ever; yields the count after each update of `fit`."""
-    run = _Run(stage, clips, config, Path(CHECKPOINT), rival, None)
+    run = _Run(stage, clips, config, Path(CHECKPOINT), rival, None, "ddp")
     for step in itertools.count():
         run.update(step, 0.0)
         yield step + 1
