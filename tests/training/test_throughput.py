@@ -157,7 +157,7 @@ def test_a_profile_tells_shares_and_calls_for_one_repeat():
         ({"peak_tflops": -1.0}, "peak_tflops is -1.0; give the device's"),
         ({"stage": "dmd", "updates": 3}, "but the student moves at every 2th update; use multiples of 2"),
         ({"world": {"dmd": {"frames": 0}}, "stage": "dmd"}, "world.dmd.frames is 0; use at least 1"),
-        ({"device": "tpu"}, "unknown device 'tpu'; use auto, cpu or cuda"),
+        ({"device": "tpu"}, "unknown device 'tpu'; use auto, cpu, cuda or cuda:N"),
     ],
 )
 def test_settings_that_cannot_run_get_one_line(top, message, tmp_path):
