@@ -28,6 +28,7 @@ LAYERS = {
     "worldsim.info": 5,
     "worldsim.window": 5,
     "worldsim.play": 6,
+    "worldsim.replay": 6,
     "worldsim.cli": 7,
 }
 

@@ -139,7 +139,7 @@ class WorldEnv(gym.Env):
     # --- save states ---
 
     def save_state(self) -> SaveState:
-        """The episode as it stands now; `load_state` goes on from there, bit for bit. Its `save(path)` writes a file."""
+        """The episode as it stands; `load_state` goes on from there, bit for bit. The state's `save(path)` writes a file."""
         if self._state is None:
             raise ResetNeeded("there is nothing to save yet; call reset() first")
         if self._painted is not None:
@@ -230,7 +230,7 @@ class WorldEnv(gym.Env):
 
 
 def under_time_limit(**options) -> WorldEnv:
-    """A `WorldEnv` for `gymnasium.make`, whose `TimeLimit` around it is the only limit and so can be changed or lifted."""
+    """A `WorldEnv` for `gymnasium.make`, whose `TimeLimit` is the only limit and so can be changed or lifted."""
     return WorldEnv(**{"max_episode_steps": NO_LIMIT} | options)
 
 

@@ -36,10 +36,11 @@ class WorldVectorEnv(gym.vector.VectorEnv):
     render_mode:    None or "rgb_array".
 
     With N and the number of threads fixed, a world's frames are the same bytes in any place of the batch, whatever the
-    other worlds do (in bfloat16, as worlds are loaded). With `exact` they also are the same at any N, and those of a `WorldEnv` with the same seed. Without
-    it a frame painted from the same memory is within 16 of 255 grey levels of the single environment's, and within 0.5
-    on average (7 at most in 60 frames of the shipped world on two threads, none on one): products of larger matrices
-    are summed in another order. Such differences grow as any other change of a world does.
+    other worlds do (in bfloat16, as worlds are loaded). With `exact` they also are the same at any N, and those of a
+    `WorldEnv` with the same seed. Without it a frame painted from the same memory is within 16 of 255 grey levels of
+    the single environment's, and within 0.5 on average (7 at most in 60 frames of the shipped world on two threads,
+    none on one): products of larger matrices are summed in another order. Such differences grow as any other change of
+    a world does.
 
     Seed s gives world i the seed s + i. Each world has generators of its own, which the others never move. An option
     of `reset` holds for every world it resets; `steps` holds for all worlds at once, until the next reset of all.
@@ -141,7 +142,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
     def step_tensor(self, actions: Tensor | np.ndarray) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """`step` whose results stay where the network is: frames (N, 3, H, W) uint8, rewards (N,) float32, flags (N,).
 
-        actions: a tensor on any device, or an array. `infos["final_obs"]`, in SAME_STEP mode, is a tensor of frames too.
+        actions: a tensor on any device, or an array. In SAME_STEP mode `infos["final_obs"]` is a tensor of frames too.
         """
         vectors = self._checked_actions(actions)
         waiting = self._checked_waiting()
@@ -203,7 +204,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
             self._rngs[world], self._seeds[world] = gym.utils.seeding.np_random(seed)
 
     def _begin(self, mask: np.ndarray, options: dict[str, Any]) -> None:
-        """Change the marked worlds: each begins an episode, one at a time, so that its bytes do not depend on others."""
+        """Change the marked worlds: each begins an episode, one at a time, so that none depends on the others."""
         beginnings = {int(world): self.rules.begin(self._rngs[world], options) for world in np.flatnonzero(mask)}
         states = {world: self._enter(beginning) for world, beginning in beginnings.items()}
         if self._crowd is None:

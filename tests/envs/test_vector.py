@@ -255,13 +255,13 @@ def check_unharmed(model, work, kind, words):
 
 def test_worlds_must_begin_before_they_are_played(model):
     vector = WorldVectorEnv(2, model, autoreset_mode=DISABLED, max_episode_steps=1)
+    first = {"reset_mask": np.array([True, False])}
     for early in (lambda: vector.step([0, 0]), lambda: vector.save_state(0), lambda: vector.reset(options=first)):
-        first = {"reset_mask": np.array([True, False])}
         with pytest.raises(ResetNeeded, match="reset"):
             early()
     vector.reset(seed=5)
     vector.step([0, 0])
-    vector.reset(options={"reset_mask": np.array([True, False])})
+    vector.reset(options=first)
     with pytest.raises(ResetNeeded, match="world 1"):
         vector.step([0, 0])
 
