@@ -54,10 +54,13 @@ class Round:
         return cls(int(seed), [_plain(action) for action in actions], digest(observations), stored)
 
     def observations(self, env: gym.Env) -> Iterator[np.ndarray]:
-        """Play the round in `env`: each observation as it is painted."""
+        """Play the round in `env`: each observation as it is painted, as far as the episode goes."""
         yield env.reset(seed=self.seed, options=self._options())[0]
         for action in self.actions:
-            yield env.step(np.asarray(action) if isinstance(action, list) else action)[0]
+            observation, _, terminated, truncated, _ = env.step(np.asarray(action))
+            yield observation
+            if terminated or truncated:
+                return
 
     def _options(self) -> dict[str, Any]:
         if self.past is None:
@@ -97,8 +100,10 @@ class Replay:
             raise ValueError(f"replay file '{path}' has schema {schema!r}; this worldsim reads {SCHEMA}")
         try:
             rounds = [Round(**each) for each in stored.pop("rounds")]
+            if not all(type(each.seed) is int and each.seed >= 0 and type(each.actions) is list for each in rounds):
+                raise ValueError("a round needs a seed from 0 and a list of actions")
             return cls(rounds=rounds, **stored)
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"replay file '{path}' is damaged: {error}; record it again") from None
 
     def frames(self) -> int:

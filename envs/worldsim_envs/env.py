@@ -139,7 +139,7 @@ class WorldEnv(gym.Env):
     # --- save states ---
 
     def save_state(self) -> SaveState:
-        """The episode as it stands; `load_state` goes on from there, bit for bit. The state's `save(path)` writes a file."""
+        """The episode as it stands; `load_state` goes on from there, bit for bit. Its `save(path)` writes a file."""
         if self._state is None:
             raise ResetNeeded("there is nothing to save yet; call reset() first")
         if self._painted is not None:
