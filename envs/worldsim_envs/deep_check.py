@@ -53,7 +53,8 @@ def deep_check_env(make: Make, *, steps: int = 1000, seed: int = 0) -> None:
     """Check an environment; DeepCheckError in one line at the first thing that is wrong.
 
     make:  returns a new environment at each call, all of the same kind.
-    steps: how long each of the runs is; an environment is made 5 times and played for about 12 runs.
+    steps: how long each of the runs is, some 15 of them; below about 100 a leak cannot be told from memory that fills
+           once.
     """
     states = random.getstate(), np.random.get_state()
     try:
@@ -161,8 +162,10 @@ def check_memory(make: Make, steps: int, seed: int) -> None:
         used = [_used_after(moments, part) for _ in range(6)][1:]
     finally:
         tracemalloc.stop()
-    growth = min(later - before for before, later in itertools.pairwise(used)) / part
-    _require(growth <= LEAK_BYTES, f"memory grows by {growth:.0f} bytes or more at each step")
+    growth = [(later - before) / part for before, later in itertools.pairwise(used)]
+    filling = growth[-1] < growth[0] / 2  # a pool of torch's or Python's own, which fills more and more slowly
+    leaks = min(growth) > LEAK_BYTES and not filling
+    _require(not leaks, f"memory grows by {min(growth):.0f} bytes or more at each step")
 
 
 def play(
