@@ -38,9 +38,9 @@ class WorldVectorEnv(gym.vector.VectorEnv):
     With N and the number of threads fixed, a world's frames are the same bytes in any place of the batch, whatever the
     other worlds do (in bfloat16, as worlds are loaded). With `exact` they also are the same at any N, and those of a
     `WorldEnv` with the same seed. Without it a frame painted from the same memory is within 16 of 255 grey levels of
-    the single environment's, and within 0.5 on average (7 at most in 60 frames of the shipped world on two threads,
-    none on one): products of larger matrices are summed in another order. Such differences grow as any other change of
-    a world does.
+    the single environment's, and within 0.5 on average (7 at most over 110 frames of the shipped world, in batches of
+    2, 7 and 16 on two threads): products of larger matrices are summed in another order. Such differences grow as any
+    other change of a world does.
 
     Seed s gives world i the seed s + i. Each world has generators of its own, which the others never move. An option
     of `reset` holds for every world it resets; `steps` holds for all worlds at once, until the next reset of all.
