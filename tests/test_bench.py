@@ -100,3 +100,15 @@ def test_bad_arguments_get_one_line_that_says_what_would_be_right(words, message
     folder = save_tiny_world(tmp_path / "tiny")
     with pytest.raises(ValueError, match=message):
         bench.run(arguments(folder, *words))
+
+
+def test_a_batch_is_timed_against_one_environment_in_pairs(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(bench, "BATCH_PAIRS", 2)
+    monkeypatch.setattr(bench, "BATCH_FRAMES", 2)
+    folder, file = save_tiny_world(tmp_path / "tiny"), tmp_path / "bench.json"
+    assert bench.run(arguments(folder, "--json", file, "--frames", 3, "--threads", 1, "--batch", 3)) == 0
+    report = json.loads(file.read_text())
+    assert report["batch"] == 3 and report["command"].endswith("--batch 3")
+    assert 0 < report["batch_ratio_min"] <= report["batch_ratio_p50"] <= report["batch_ratio_max"]
+    assert min(report["batch_env_steps_per_s"], report["single_env_steps_per_s"]) > 0
+    assert "batch of 3" in capsys.readouterr().out

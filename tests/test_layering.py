@@ -19,6 +19,7 @@ LAYERS = {
     "worldsim.sampler": 1,
     "worldsim.codec": 1,
     "worldsim.heads": 1,
+    "worldsim.world_state": 2,
     "worldsim.models": 2,
     "worldsim.engine": 3,
     "worldsim.rollout": 3,
@@ -27,6 +28,7 @@ LAYERS = {
     "worldsim.info": 5,
     "worldsim.window": 5,
     "worldsim.play": 6,
+    "worldsim.replay": 6,
     "worldsim.cli": 7,
 }
 

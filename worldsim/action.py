@@ -56,8 +56,12 @@ class ActionSpec:
         """The source game's own action space: `Discrete(N)` or `Box` of shape (A,)."""
         from gymnasium import spaces
 
-        if self.table is not None:
-            return spaces.Discrete(len(self.table))
+        return self.channel_space() if self.table is None else spaces.Discrete(len(self.table))
+
+    def channel_space(self):
+        """The space of channel vectors: `Box` of shape (A,), buttons in [0, 1] and axes in [-1, 1]."""
+        from gymnasium import spaces
+
         bounds = np.array([KINDS[channel.kind] for channel in self.channels], dtype=np.float32)
         return spaces.Box(bounds[:, 0], bounds[:, 1], dtype=np.float32)
 
@@ -67,7 +71,20 @@ class ActionSpec:
         Raises ValueError where an action is not one of the game's.
         """
         native = np.asarray(native)
-        return self._encode_box(native) if self.table is None else self._encode_discrete(native)
+        return self.encode_channels(native) if self.table is None else self._encode_discrete(native)
+
+    def encode_channels(self, vectors) -> np.ndarray:
+        """Channel vectors (..., A) as float32; ValueError where a shape or a range is wrong."""
+        vectors = np.asarray(vectors)
+        if vectors.shape[-1:] != (self.size,):
+            raise ValueError(f"action has shape {vectors.shape}; this world takes (..., {self.size}): {self._listed()}")
+        if vectors.dtype.kind not in "fiu":
+            raise ValueError(f"action has type {vectors.dtype}; this world takes numbers: {self._listed()}")
+        vectors = vectors.astype(np.float32)
+        low, high = np.array([KINDS[channel.kind] for channel in self.channels], dtype=np.float32).T
+        if not np.all((vectors >= low) & (vectors <= high)):
+            raise ValueError(f"action {vectors.tolist()} leaves its range; buttons are 0 or 1, axes -1 to 1")
+        return vectors
 
     def decode(self, vector) -> np.ndarray | int:
         """Native action nearest to the channel vector (A,): an index for Discrete, the clipped vector for Box."""
@@ -163,15 +180,6 @@ class ActionSpec:
             wrong = native[(native < 0) | (native >= len(self.table))].flat[0]
             raise ValueError(f"action {wrong} is not one of this world's: use 0..{len(self.table) - 1}")
         return self.table[native]
-
-    def _encode_box(self, native: np.ndarray) -> np.ndarray:
-        if native.shape[-1:] != (self.size,):
-            raise ValueError(f"action has shape {native.shape}; this world takes (..., {self.size}): {self._listed()}")
-        vector = native.astype(np.float32)
-        low, high = np.array([KINDS[channel.kind] for channel in self.channels], dtype=np.float32).T
-        if not np.all((vector >= low) & (vector <= high)):
-            raise ValueError(f"action {native.tolist()} leaves its range; buttons are 0 or 1, axes -1 to 1")
-        return vector
 
     def _cancel_opposites(self, vector: np.ndarray) -> np.ndarray:
         names = [channel.name for channel in self.channels]

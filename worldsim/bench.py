@@ -21,16 +21,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from worldsim import __version__
+from worldsim.arguments import positive
 from worldsim.world_model import WorldModel, WorldState
 
 WARMUP_FRAMES = 10
 STAGE_FRAMES = 60
 """Frames over which the stages are timed apart, after the all-in run."""
+
+BATCH_PAIRS, BATCH_FRAMES = 5, 8
+"""Turns of a single environment and of a batch, and the calls of `step` in one of the batch's turns."""
 
 IDLE_LOAD = 0.5
 """One-minute load average a machine may have and still count as idle."""
@@ -42,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, as one flat object")
     parser.add_argument("--steps", type=int, help="denoising steps a frame (default: the world's own)")
     parser.add_argument("--frames", type=int, default=300, help="frames to time (default: 300)")
+    parser.add_argument("--batch", type=positive(int), help="also time a batch of so many environments against one")
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     parser.add_argument("--seed", type=int, default=0, help="of actions and noise (default: 0)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
@@ -63,6 +69,13 @@ def run(args: argparse.Namespace) -> int:
     report = bench(model, frames=args.frames, steps=steps, seed=args.seed)
     report |= describe_world(model) | machine | {"load_s": load_s, "warning": warning, "command": _command(args)}
     print(table(report))
+    if args.batch is not None:
+        report |= bench_batch(args.world, worlds=args.batch, steps=steps, device=args.device, seed=args.seed)
+        print(
+            f"  batch of {args.batch:<4}{report['batch_env_steps_per_s']:8.1f} environment steps/s,"
+            f" {report['batch_ratio_p50']:.2f} times one environment's (median of {BATCH_PAIRS} pairs;"
+            f" {report['batch_ratio_min']:.2f} to {report['batch_ratio_max']:.2f})"
+        )
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -103,6 +116,43 @@ def bench(
         "threads": torch.get_num_threads(),
         **time_stages(model, state, steps, rng),
     }
+
+
+def bench_batch(world: str, *, worlds: int, steps: int, device: str, seed: int = 0) -> dict[str, float | int]:
+    """Environment steps a second of a batch and of a single environment, timed in turn, and the ratio of each pair.
+
+    Both paint `BATCH_FRAMES` x worlds frames a turn, as gymnasium's `make` and `make_vec` build them.
+    """
+    rng, how = np.random.default_rng(seed), {"world": world, "steps": steps, "device": device}
+    single = gym.make("worldsim/World-v0", max_episode_steps=-1, **how)
+    many = gym.make_vec("worldsim/World-v0", num_envs=worlds, max_episode_steps=-1, **how)
+    for env in (single, many):
+        env.action_space.seed(int(rng.integers(2**31)))
+        env.reset(seed=seed)
+        _steps_per_s(env, WARMUP_FRAMES, 1)
+    pairs = [
+        (_steps_per_s(single, BATCH_FRAMES * worlds, 1), _steps_per_s(many, BATCH_FRAMES, worlds))
+        for _ in range(BATCH_PAIRS)
+    ]
+    ratios = [batch / one for one, batch in pairs]
+    return {
+        "batch": worlds,
+        "batch_env_steps_per_s": statistics.median(batch for _, batch in pairs),
+        "single_env_steps_per_s": statistics.median(one for one, _ in pairs),
+        "batch_ratio_p50": statistics.median(ratios),
+        "batch_ratio_min": min(ratios),
+        "batch_ratio_max": max(ratios),
+    }
+
+
+def _steps_per_s(env, calls: int, worlds: int) -> float:
+    """Environment steps a second over so many calls of `step`, each of `worlds` worlds; ended episodes begin anew."""
+    started = time.perf_counter()
+    for _ in range(calls):
+        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        if worlds == 1 and np.any(terminated | truncated):
+            env.reset()
+    return calls * worlds / (time.perf_counter() - started)
 
 
 def time_stages(
@@ -259,4 +309,5 @@ def _check(args: argparse.Namespace) -> None:
 def _command(args: argparse.Namespace) -> str:
     options = [f"--frames {args.frames}", f"--seed {args.seed}", f"--device {args.device}"]
     options += [f"--{name} {getattr(args, name)}" for name in ("steps", "threads") if getattr(args, name) is not None]
+    options += [f"--batch {args.batch}"] if args.batch is not None else []
     return " ".join(["worldsim bench", str(args.world), *options])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +31,7 @@ class KVCache:
     previous:      (B, C, H, W) the last committed frame in the network's space.
     frames:        (B,) int64 number of frames committed since the start of each world; slots older than that are empty.
 
-    The only writer is the network's `commit`; `clear`, `forget` and `clone` are the world's.
+    The only writer is the network's `commit`; `clear`, `forget`, `put` and the copies are the world's.
     """
 
     keys: list[Tensor]
@@ -76,18 +77,54 @@ class KVCache:
 
     def clear(self, worlds: Tensor) -> None:
         """Forget everything about the worlds marked in a (B,) bool mask; the others keep their bytes."""
-        for tensor in self._buffers():
+        for tensor in self.tensors().values():
             tensor[worlds] = 0
 
     def forget(self) -> None:
         """Forget everything about all worlds, as `clear` of all; nothing here waits for a GPU."""
-        for tensor in self._buffers():
+        for tensor in self.tensors().values():
             tensor.zero_()
 
     def clone(self) -> KVCache:
         """An independent copy: changing one never changes the other."""
-        lists = [[tensor.clone() for tensor in group] for group in (self.keys, self.values, self.turned)]
-        return KVCache(*lists, self.previous.clone(), self.frames.clone(), self.cos, self.sin)
+        return self.select(range(len(self.frames)))
 
-    def _buffers(self) -> tuple[Tensor, ...]:
-        return (*self.keys, *self.values, *self.turned, self.previous, self.frames)
+    def select(self, worlds: Sequence[int]) -> KVCache:
+        """An independent copy of these worlds, in this order."""
+        rows = torch.as_tensor(list(worlds), device=self.frames.device)
+        return self._map(lambda tensor: tensor[rows])
+
+    def put(self, worlds: Sequence[int], other: KVCache) -> None:
+        """Change these worlds into copies of those of `other`, one each; the rest keep their bytes."""
+        rows = torch.as_tensor(list(worlds), device=self.frames.device)
+        new = other.tensors()
+        for name, tensor in self.tensors().items():
+            tensor[rows] = new[name]
+
+    def to(self, device: torch.device | str) -> KVCache:
+        """The same memory on that device, a copy only where it is another one."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    @classmethod
+    def join(cls, caches: Sequence[KVCache]) -> KVCache:
+        """A copy of all worlds of the given caches, in order."""
+        stored = [cache.tensors() for cache in caches]
+        return cls.of({name: torch.cat([each[name] for each in stored]) for name in stored[0]})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that changes, by name; the tensors themselves, no copies."""
+        lists = {"keys": self.keys, "values": self.values, "turned": self.turned}
+        named = {f"{kind}.{layer}": tensor for kind, group in lists.items() for layer, tensor in enumerate(group)}
+        return named | {"previous": self.previous, "frames": self.frames}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> KVCache:
+        """The cache whose `tensors` these are; KeyError where one is missing."""
+        window, head_dim = tensors["keys.0"].shape[-2:]
+        ages = torch.arange(window, 0, -1, device=tensors["frames"].device)
+        layers = sum(name.startswith("keys.") for name in tensors)
+        groups = ([tensors[f"{kind}.{layer}"] for layer in range(layers)] for kind in ("keys", "values", "turned"))
+        return cls(*groups, tensors["previous"], tensors["frames"], *rotary_table(-ages, head_dim))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> KVCache:
+        return KVCache.of({name: change(tensor) for name, tensor in self.tensors().items()})

@@ -1,4 +1,4 @@
-"""The world: networks, codec, sampler and start states, saved as one folder; and the state that playing changes."""
+"""The world: networks, codec, sampler and start states, saved as one folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from torch import Tensor
 
 from worldsim import engine
 from worldsim.action import ActionSpec
-from worldsim.cache import KVCache
 from worldsim.codec import PixelCodec
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.rollout import Sampler, next_frame, remember
 from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, step_sigmas
+from worldsim.world_state import WorldState
 from worldsim.worlds import MANIFEST, world_path
 
 SCHEMA = 1
@@ -92,22 +92,6 @@ class Step:
     ended: Tensor
 
 
-@dataclass
-class WorldState:
-    """Everything that changes while B worlds are played; a clone of it is a save state."""
-
-    cache: KVCache
-    generators: list[torch.Generator]
-    last: Tensor
-    """(B, 3, H, W) uint8, the frame now on the screen: the heads' memory."""
-    step_count: int = 0
-
-    def clone(self) -> WorldState:
-        """An independent copy that continues exactly as this one would."""
-        generators = [torch.Generator().set_state(generator.get_state()) for generator in self.generators]
-        return WorldState(self.cache.clone(), generators, self.last.clone(), self.step_count)
-
-
 class WorldModel:
     """A playable world: `reset` from real frames, then `step` under actions. Weights never change while playing."""
 
@@ -155,6 +139,12 @@ class WorldModel:
         remember(self.painter, cache, self._to_network(frames), actions.to(self.device))
         generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
         return WorldState(cache, generators, frames[:, -1].to(self.device, copy=True))
+
+    def empty_state(self) -> WorldState:
+        """One world without a past: the form that every state of one of these worlds has."""
+        size = (1, 3, self.info.height, self.info.width)
+        last = torch.zeros(size, dtype=torch.uint8, device=self.device)
+        return WorldState(self.painter.new_cache(1), [torch.Generator()], last)
 
     def step(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> Step:
         """Change the state by one frame under action (B, A) float32, painted in `steps` network calls (1, 2 or 4)."""

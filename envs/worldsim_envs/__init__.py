@@ -5,6 +5,8 @@ Importing this package registers their ids. Entry points are strings, so that to
 
 from gymnasium.envs.registration import register, registry
 
+_VECTOR = "worldsim_envs.vector:WorldVectorEnv"
+
 # id -> (shipped world, time limit in steps)
 _WORLDS = {"worldsim/Boxing-v0": ("boxing", 1800)}
 
@@ -12,12 +14,12 @@ for _id, (_world, _max_episode_steps) in _WORLDS.items():
     if _id not in registry:
         register(
             id=_id,
-            entry_point="worldsim_envs.env:WorldEnv",
+            entry_point="worldsim_envs.env:under_time_limit",
+            vector_entry_point=_VECTOR,
             max_episode_steps=_max_episode_steps,
-            # The limit is gymnasium's TimeLimit alone, so that make(..., max_episode_steps=...) can change or lift it.
-            kwargs={"world": _world, "max_episode_steps": -1},
+            kwargs={"world": _world},
         )
 
 # Any world, by name or folder: make(..., world="runs/mine/world"). The limit is the world's own.
 if "worldsim/World-v0" not in registry:
-    register(id="worldsim/World-v0", entry_point="worldsim_envs.env:WorldEnv")
+    register(id="worldsim/World-v0", entry_point="worldsim_envs.env:WorldEnv", vector_entry_point=_VECTOR)

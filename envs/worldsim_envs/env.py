@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
 
 from worldsim.action import ActionSpec
+from worldsim_envs.rules import NO_LIMIT, Rules, tensor
+from worldsim_envs.save_state import SaveState, checked, generator
 
-OPTIONS = ("frames", "actions", "start", "steps")
-NO_LIMIT = -1  # the word gymnasium.make uses
+if TYPE_CHECKING:
+    from worldsim.world_model import WorldModel
 
 
 class WorldEnv(gym.Env):
     """A game that a network paints: the source game's own actions in, (H, W, 3) uint8 frames out.
 
-    world:             a shipped world's name ("boxing") or a folder that `WorldModel.save_pretrained` wrote.
+    world:             a shipped world's name ("boxing"), a folder that `WorldModel.save_pretrained` wrote, or a
+                       `WorldModel`, which environments may share.
     steps:             denoising steps a frame, one of the world's `step_choices`; None takes the world's default.
     device:            where the network runs, as torch names it ("cpu", "cuda").
     max_episode_steps: frames until `truncated`; None takes the world's own limit, -1 sets none.
+    channel_actions:   actions are channel vectors (A,) float32 instead of the source game's own.
+    history:           frames that `rewind` can take back; each costs a copy of the world's memory.
 
     The same seed and actions give the same bytes. `info` holds `step` (frames since reset), `steps` (denoising steps
     a frame) and `start` (index of the start state, -1 for a past the caller gave).
@@ -31,25 +38,25 @@ class WorldEnv(gym.Env):
 
     def __init__(
         self,
-        world: str = "boxing",
+        world: str | WorldModel = "boxing",
         *,
         render_mode: str | None = None,
         steps: int | None = None,
         device: str = "cpu",
         max_episode_steps: int | None = None,
+        channel_actions: bool = False,
+        history: int = 0,
     ) -> None:
-        from worldsim.world_model import WorldModel
-
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"unknown render_mode {render_mode!r}; use None, 'rgb_array' or 'human'")
-        self.model = WorldModel.from_pretrained(world, device=device)
+        self.rules = Rules(world, device=device, max_episode_steps=max_episode_steps, channel_actions=channel_actions)
+        self.model = self.rules.model
         info = self.model.info
         self.render_mode = render_mode
         self.metadata = {**type(self).metadata, "render_fps": int(info.fps)}
-        self.observation_space = gym.spaces.Box(0, 255, (info.height, info.width, 3), np.uint8)
-        self.action_space = self.actions.space()
-        self._limit = _limit(max_episode_steps, info.max_episode_steps)
-        self._steps = self._usual_steps = self._checked_steps(info.default_steps if steps is None else steps)
+        self.observation_space, self.action_space = self.rules.observation_space, self.rules.action_space
+        self._steps = self._usual_steps = self.rules.checked_steps(info.default_steps if steps is None else steps)
+        self._history: deque[SaveState] = deque(maxlen=_history_length(history))
         self._state = self._painted = None
         self._over = False
         self._frame = np.zeros(self.observation_space.shape, np.uint8)
@@ -67,7 +74,7 @@ class WorldEnv(gym.Env):
 
     @steps.setter
     def steps(self, steps: int) -> None:
-        self._steps = self._usual_steps = self._checked_steps(steps)
+        self._steps = self._usual_steps = self.rules.checked_steps(steps)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Start an episode at one of the world's start states, or after a past of the caller's own.
@@ -79,19 +86,14 @@ class WorldEnv(gym.Env):
             steps:   denoising steps a frame, for this episode only.
         Raises ValueError in one line for anything else and then leaves the running episode as it was.
         """
-        options = self._checked_options(options)
-        steps = options.get("steps", self._usual_steps)
+        options = self.rules.checked_options(options)
         super().reset(seed=seed)
-        start = options.get("start", int(self.np_random.integers(len(self.model.starts.frames))))
-        noise_seed = int(self.np_random.integers(2**63 - 1))
-        if "frames" in options:
-            start, frames, actions = -1, options["frames"], options["actions"]
-        else:
-            frames, actions = self.model.starts.frames[start], self.model.starts.actions[start]
-        self._state = self.model.reset(self._images(frames), self._vectors(actions), [noise_seed])
-        self._steps, self._start, self._count = steps, start, 0
+        beginning = self.rules.begin(self.np_random, options)
+        self._state = self.rules.enter(beginning)
+        self._steps, self._start, self._count = options.get("steps", self._usual_steps), beginning.start, 0
         self._painted, self._over = None, False
-        self._frame = np.array(frames[-1], np.uint8)
+        self._history.clear()
+        self._frame = np.array(beginning.frames[-1], np.uint8)
         self._show()
         return self._frame.copy(), self._info()
 
@@ -110,13 +112,15 @@ class WorldEnv(gym.Env):
             raise ResetNeeded("the episode is over; call reset()" if self._over else "call reset() before step()")
         if self._painted is not None:
             raise ResetNeeded("a painted frame waits for commit(); call that, or reset()")
-        vector = self.actions.encode(action)
+        vector = self.rules.encode(action)
         if vector.shape != (self.actions.size,):
             raise ValueError(f"action has shape {np.shape(action)}; give one action of {self.action_space}")
-        vector = self._tensor(vector[None])
+        if self._history.maxlen:
+            self._history.append(self.save_state())
+        vector = tensor(vector[None])
         frame = self.model.paint(self._state, vector, steps=self._steps)
         self._painted = frame, vector
-        self._frame = frame[0].permute(1, 2, 0).cpu().numpy().copy()
+        self._frame = _picture(frame)
         self._show()
         return self._frame.copy()
 
@@ -128,9 +132,65 @@ class WorldEnv(gym.Env):
         self._painted = None
         self._count += 1
         terminated = bool(outcome.ended[0])
-        truncated = self._limit is not None and self._count >= self._limit
+        truncated = bool(self.rules.is_late(self._count))
         self._over = terminated or truncated
         return float(outcome.reward[0]), terminated, truncated, self._info()
+
+    # --- save states ---
+
+    def save_state(self) -> SaveState:
+        """The episode as it stands; `load_state` goes on from there, bit for bit. Its `save(path)` writes a file."""
+        if self._state is None:
+            raise ResetNeeded("there is nothing to save yet; call reset() first")
+        if self._painted is not None:
+            raise ResetNeeded("a painted frame waits for commit(); call that before save_state()")
+        rng = self.np_random.bit_generator.state
+        episode = {"step": self._count, "steps": self._steps, "start": self._start, "over": self._over}
+        return SaveState(self._state.clone(), self.model.fingerprint, rng, **episode)
+
+    def load_state(self, state: SaveState | str | Path) -> tuple[np.ndarray, dict[str, Any]]:
+        """Go on from a saved state, or the file of one: observation and info, as of `reset`.
+
+        The limit that `gymnasium.make` puts around an environment counts on as if nothing had been loaded; that of
+        "worldsim/World-v0" and of this class is part of the state. Raises ValueError or FileNotFoundError in one line
+        for a state of other weights or a damaged file, and then leaves the episode as it was.
+        """
+        state = checked(state, self.model)
+        self._history.clear()
+        return self._go_on(state)
+
+    def fork(self, n: int) -> list[WorldEnv]:
+        """n environments over the same weights that each go on from here, without a window or a history."""
+        state = self.save_state()
+        limit = NO_LIMIT if self.rules.limit is None else self.rules.limit
+        same = {"max_episode_steps": limit, "channel_actions": self.rules.channel_actions, "steps": self._usual_steps}
+        forks = [WorldEnv(self.model, **same) for _ in range(n)]
+        for fork in forks:
+            fork.load_state(state)
+        return forks
+
+    def rewind(self, k: int) -> tuple[np.ndarray, dict[str, Any]]:
+        """Take back the last k frames: observation and info, as of `reset`. Playing on gives the same frames again.
+
+        Raises ValueError in one line where the history is shorter, and then leaves the episode as it was.
+        """
+        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(self._history):
+            most = f"1..{len(self._history)} frames" if self._history else "nothing; make it with history=N and play"
+            raise ValueError(f"cannot rewind {k!r} frames; this environment can take back {most}")
+        for _ in range(k):
+            state = self._history.pop()
+        return self._go_on(state)
+
+    def _go_on(self, state: SaveState) -> tuple[np.ndarray, dict[str, Any]]:
+        self._state = state.world.to(self.model.device)
+        self.np_random = generator(state.rng)
+        self._count, self._steps, self._start, self._over = state.step, state.steps, state.start, state.over
+        self._painted = None
+        self._frame = _picture(self._state.last)
+        self._show()
+        return self._frame.copy(), self._info()
+
+    # --- showing ---
 
     def render(self) -> np.ndarray | None:
         """The current frame (H, W, 3) uint8 in mode "rgb_array"; mode "human" shows each frame by itself."""
@@ -155,61 +215,6 @@ class WorldEnv(gym.Env):
             for held in itertools.chain.from_iterable(itertools.combinations(names, n) for n in at_once)
         }
 
-    def _checked_steps(self, steps: int) -> int:
-        choices = self.model.info.step_choices
-        if isinstance(steps, bool) or steps not in choices:
-            raise ValueError(f"steps={steps!r}; this world paints in {', '.join(map(str, choices))} denoising steps")
-        return int(steps)
-
-    def _checked_options(self, options: dict[str, Any] | None) -> dict[str, Any]:
-        options = dict(options or {})
-        unknown = sorted(set(options) - set(OPTIONS))
-        if unknown:
-            raise ValueError(f"unknown reset option {unknown[0]!r}; use {', '.join(OPTIONS)}")
-        if "steps" in options:
-            options["steps"] = self._checked_steps(options["steps"])
-        if "start" in options:
-            options["start"] = self._checked_start(options["start"], options)
-        if "frames" in options or "actions" in options:
-            options["frames"], options["actions"] = self._checked_past(options.get("frames"), options.get("actions"))
-        return options
-
-    def _checked_start(self, start: int, options: dict[str, Any]) -> int:
-        count = len(self.model.starts.frames)
-        if isinstance(start, bool) or not isinstance(start, int | np.integer) or not 0 <= start < count:
-            raise ValueError(f"start={start!r}; this world has start states 0..{count - 1}")
-        if "frames" in options:
-            raise ValueError("reset options 'start' and 'frames' exclude each other; give one of them")
-        return int(start)
-
-    def _checked_past(self, frames: Any, actions: Any) -> tuple[np.ndarray, np.ndarray]:
-        if frames is None or actions is None:
-            missing = "frames" if frames is None else "actions"
-            raise ValueError(f"reset option {missing!r} is missing; a past is 'frames' (K, ...) and 'actions' (K - 1,)")
-        frames, actions = np.asarray(frames), np.asarray(actions)
-        shape = self.observation_space.shape
-        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != shape or not len(frames):
-            right = f"(K, {shape[0]}, {shape[1]}, 3) uint8 with K >= 1"
-            raise ValueError(f"reset option 'frames' is {frames.shape} {frames.dtype}; give {right}")
-        right = (len(frames) - 1, *(self.action_space.shape or ()))
-        if actions.shape != right:
-            raise ValueError(f"reset option 'actions' has shape {actions.shape}; {len(frames)} frames need {right}")
-        if not actions.size:
-            actions = np.zeros(right, self.action_space.dtype)
-        self.actions.encode(actions)
-        return frames, actions
-
-    def _images(self, frames: np.ndarray):
-        return self._tensor(np.moveaxis(frames, -1, 1)[None])
-
-    def _vectors(self, actions: np.ndarray):
-        return self._tensor(self.actions.encode(actions)[None])
-
-    def _tensor(self, array: np.ndarray):
-        import torch
-
-        return torch.from_numpy(np.array(array, order="C"))
-
     def _info(self) -> dict[str, Any]:
         return {"step": self._count, "steps": self._steps, "start": self._start}
 
@@ -224,11 +229,17 @@ class WorldEnv(gym.Env):
         self._viewer.show(self._frame)
 
 
-def _limit(asked: int | None, world: int | None) -> int | None:
-    if asked is None:
-        return world
-    if asked == NO_LIMIT:
-        return None
-    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
-        raise ValueError(f"max_episode_steps={asked!r}; give a number of frames from 1, None or -1 for no limit")
+def under_time_limit(**options) -> WorldEnv:
+    """A `WorldEnv` for `gymnasium.make`, whose `TimeLimit` is the only limit and so can be changed or lifted."""
+    return WorldEnv(**{"max_episode_steps": NO_LIMIT} | options)
+
+
+def _picture(frame) -> np.ndarray:
+    """(1, 3, H, W) tensor -> (H, W, 3) uint8, an array of its own."""
+    return frame[0].permute(1, 2, 0).cpu().numpy().copy()
+
+
+def _history_length(asked: int) -> int:
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 0:
+        raise ValueError(f"history={asked!r}; give a number of frames from 0")
     return asked

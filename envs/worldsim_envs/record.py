@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from worldsim.action import ActionSpec
 from worldsim.arguments import natural, positive
+from worldsim.replay import Replay, Round, describe
 from worldsim_envs.env import WorldEnv
 from worldsim_envs.games import Game, source_game
 from worldsim_envs.games.policies import HeldRandom
@@ -49,6 +50,9 @@ class Scene:
     frames: dict[str, list[np.ndarray]]
     rewards: dict[str, list[float]]
     actions: list[Any] = field(default_factory=list)
+    seed: int = 0
+    past: dict[str, np.ndarray] | None = None
+    """The reset options `frames` and `actions`, where the start is the real game's."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=positive(float), default=20.0, help="length of the clip (default: 20)")
     parser.add_argument("--out", type=Path, default=Path("clip.mp4"), help="the clip (default: clip.mp4)")
     parser.add_argument("--sheet", type=Path, help="the contact sheet (default: beside the clip, as .png)")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="write a replay file of the session here too")
     parser.add_argument("--seed", type=natural, default=0, help="of start, agent and noise (default: 0)")
     parser.add_argument("--steps", type=int, help="denoising steps a frame: 1, 2 or 4 (default: the world's own)")
     parser.add_argument("--scale", type=_even, default=6, help="clip pixels a game pixel, even, 2..16 (default: 6)")
@@ -82,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
     with _source_game(env, args.game) as game:
         scenes = film(env, game, agent, length, starts_rng)
     write_clip(args.out, scenes, env, args.scale)
+    if args.replay is not None:
+        session(scenes, env, args.world, args.device).save(args.replay)
     longest = max(scenes, key=lambda scene: len(scene.actions))
     write_sheet(sheet, longest, env, f"Agent {Path(args.agent).name}, seed {args.seed}")
     print(f"clip:  {args.out}\nsheet: {sheet}")
@@ -117,6 +124,12 @@ def film(env: WorldEnv, game: Game | None, agent: Agent, length: int, rng: np.ra
                 ended = _continue(scenes[-1], env, game, agent)
                 progress.update()
     return scenes
+
+
+def session(scenes: Sequence[Scene], env: WorldEnv, world: str, device: str) -> Replay:
+    """The imagined half of the scenes as a replay."""
+    rounds = [Round.of(scene.seed, scene.actions, scene.frames[IMAGINED], scene.past) for scene in scenes]
+    return Replay(world, env.model.fingerprint, env.steps, rounds, describe(env.model, device))
 
 
 def write_clip(path: Path, scenes: Sequence[Scene], env: WorldEnv, scale: int) -> None:
@@ -176,10 +189,11 @@ def _begin(env: WorldEnv, game: Game | None, rng: np.random.Generator) -> Scene:
     seed = int(rng.integers(2**31))
     if game is None:
         frame, _ = env.reset(seed=seed)
-        return Scene({IMAGINED: [frame]}, {IMAGINED: []})
+        return Scene({IMAGINED: [frame]}, {IMAGINED: []}, seed=seed)
     frames, actions = _real_past(game, env.model.info.window_frames, rng)
-    frame, _ = env.reset(seed=seed, options={"frames": frames, "actions": actions})
-    return Scene({REAL: [frames[-1]], IMAGINED: [frame]}, {REAL: [], IMAGINED: []})
+    past = {"frames": frames, "actions": actions}
+    frame, _ = env.reset(seed=seed, options=past)
+    return Scene({REAL: [frames[-1]], IMAGINED: [frame]}, {REAL: [], IMAGINED: []}, seed=seed, past=past)
 
 
 def _real_past(game: Game, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

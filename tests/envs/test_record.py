@@ -14,6 +14,7 @@ from slide_game import Slide
 from worldsim.action import ActionSpec
 from worldsim.cli import main
 from worldsim.heads import OutcomeHead
+from worldsim.replay import Replay
 from worldsim.world_model import Starts, WorldModel
 from worldsim_envs import record
 from worldsim_envs.env import WorldEnv
@@ -52,6 +53,13 @@ def actions_of(agent, count=60):
 def frames_of(path):
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def test_a_recorded_session_can_be_replayed(world, tmp_path):
+    asked = ["record", world, "--seconds", "0.5", "--scale", "2", "--replay", str(tmp_path / "session.json")]
+    assert main([*asked, "--out", str(tmp_path / "clip.mp4")]) == 0
+    session = Replay.load(tmp_path / "session.json")
+    assert session.frames() == 8 and session.check(WorldEnv(world)) == []
 
 
 def test_the_random_agent_holds_its_actions_and_follows_its_seed(env):

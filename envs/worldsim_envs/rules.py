@@ -1,0 +1,143 @@
+"""The rules of one world, which the single and the batched environment share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    from worldsim.world_model import WorldModel, WorldState
+
+OPTIONS = ("frames", "actions", "start", "steps")
+NO_LIMIT = -1  # the word gymnasium.make uses
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How an episode begins: a past of frames (K, H, W, 3) uint8 and native actions, and the seed of its noise."""
+
+    start: int
+    """Index of the start state, -1 for a past the caller gave."""
+    frames: np.ndarray
+    actions: np.ndarray
+    noise_seed: int
+
+
+class Rules:
+    """What a world's episodes allow: spaces, reset options, actions, denoising steps and the time limit.
+
+    world:             a shipped world's name, a folder that `WorldModel.save_pretrained` wrote, or a `WorldModel`.
+    device:            where the network runs, as torch names it; a `WorldModel` stays where it is.
+    max_episode_steps: None takes the world's own limit, -1 sets none.
+    channel_actions:   the actions are channel vectors (A,) float32 instead of the source game's own.
+    Raises ValueError in one line for anything else.
+    """
+
+    def __init__(
+        self,
+        world: str | WorldModel,
+        *,
+        device: str = "cpu",
+        max_episode_steps: int | None = None,
+        channel_actions: bool = False,
+    ) -> None:
+        from worldsim.world_model import WorldModel
+
+        self.model = world if isinstance(world, WorldModel) else WorldModel.from_pretrained(world, device=device)
+        info, self.actions = self.model.info, self.model.actions
+        self.limit = _limit(max_episode_steps, info.max_episode_steps)
+        """Frames until an episode is truncated, or None."""
+        self.channel_actions = channel_actions
+        self.observation_space = gym.spaces.Box(0, 255, (info.height, info.width, 3), np.uint8)
+        self.action_space = self.actions.channel_space() if channel_actions else self.actions.space()
+
+    def encode(self, actions: Any) -> np.ndarray:
+        """Channel vectors (..., A) float32 of actions of the action space; ValueError in one line for any other."""
+        return self.actions.encode_channels(actions) if self.channel_actions else self.actions.encode(actions)
+
+    def is_late(self, steps: int | np.ndarray) -> bool | np.ndarray:
+        """Whether an episode of so many frames is at its time limit."""
+        return steps >= (np.inf if self.limit is None else self.limit)
+
+    def begin(self, rng: np.random.Generator, options: dict[str, Any]) -> Beginning:
+        """How an episode under checked options begins; draws start state and noise seed, always both."""
+        starts = self.model.starts
+        drawn, noise_seed = int(rng.integers(len(starts.frames))), int(rng.integers(2**63 - 1))
+        if "frames" in options:
+            return Beginning(-1, options["frames"], options["actions"], noise_seed)
+        start = options.get("start", drawn)
+        return Beginning(start, starts.frames[start], starts.actions[start], noise_seed)
+
+    def enter(self, beginning: Beginning) -> WorldState:
+        """A world that remembers that past."""
+        images = tensor(np.moveaxis(beginning.frames, -1, 1)[None])
+        vectors = tensor(self.actions.encode(beginning.actions)[None])
+        return self.model.reset(images, vectors, [beginning.noise_seed])
+
+    def checked_steps(self, steps: int) -> int:
+        """A number of denoising steps that this world knows; ValueError for any other."""
+        choices = self.model.info.step_choices
+        if isinstance(steps, bool) or steps not in choices:
+            raise ValueError(f"steps={steps!r}; this world paints in {', '.join(map(str, choices))} denoising steps")
+        return int(steps)
+
+    def checked_options(self, options: dict[str, Any] | None) -> dict[str, Any]:
+        """The options of a reset, checked; `WorldEnv.reset` tells what they are."""
+        options = dict(options or {})
+        unknown = sorted(set(options) - set(OPTIONS))
+        if unknown:
+            raise ValueError(f"unknown reset option {unknown[0]!r}; use {', '.join(OPTIONS)}")
+        if "steps" in options:
+            options["steps"] = self.checked_steps(options["steps"])
+        if "start" in options:
+            options["start"] = self._checked_start(options["start"], options)
+        if "frames" in options or "actions" in options:
+            options["frames"], options["actions"] = self._checked_past(options.get("frames"), options.get("actions"))
+        return options
+
+    def _checked_start(self, start: int, options: dict[str, Any]) -> int:
+        count = len(self.model.starts.frames)
+        if isinstance(start, bool) or not isinstance(start, int | np.integer) or not 0 <= start < count:
+            raise ValueError(f"start={start!r}; this world has start states 0..{count - 1}")
+        if "frames" in options:
+            raise ValueError("reset options 'start' and 'frames' exclude each other; give one of them")
+        return int(start)
+
+    def _checked_past(self, frames: Any, actions: Any) -> tuple[np.ndarray, np.ndarray]:
+        if frames is None or actions is None:
+            missing = "frames" if frames is None else "actions"
+            raise ValueError(f"reset option {missing!r} is missing; a past is 'frames' (K, ...) and 'actions' (K - 1,)")
+        frames, actions = np.asarray(frames), np.asarray(actions)
+        shape, native = self.observation_space.shape, self.actions.space()
+        if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[1:] != shape or not len(frames):
+            right = f"(K, {shape[0]}, {shape[1]}, 3) uint8 with K >= 1"
+            raise ValueError(f"reset option 'frames' is {frames.shape} {frames.dtype}; give {right}")
+        right = (len(frames) - 1, *(native.shape or ()))
+        if actions.shape != right:
+            raise ValueError(f"reset option 'actions' has shape {actions.shape}; {len(frames)} frames need {right}")
+        if not actions.size:
+            actions = np.zeros(right, native.dtype)
+        self.actions.encode(actions)
+        return frames, actions
+
+
+def tensor(array: np.ndarray) -> torch.Tensor:
+    """A tensor of its own with the same numbers."""
+    import torch
+
+    return torch.from_numpy(np.array(array, order="C"))
+
+
+def _limit(asked: int | None, world: int | None) -> int | None:
+    if asked is None:
+        return world
+    if asked == NO_LIMIT:
+        return None
+    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
+        raise ValueError(f"max_episode_steps={asked!r}; give a number of frames from 1, None or -1 for no limit")
+    return asked

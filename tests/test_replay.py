@@ -1,0 +1,147 @@
+"""Replay files: a session comes again to the byte, and what cannot is said in one line."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import HEIGHT, WIDTH, save_tiny_world, tiny_world
+
+from worldsim import replay
+from worldsim.models.dit import CausalDiT
+from worldsim.replay import Replay, Round
+from worldsim_envs.env import WorldEnv
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+GOLDEN = Path(__file__).parent / "data" / "golden_replay.json"
+
+
+class WholeNumbers(CausalDiT):
+    """A game of whole numbers below 256: their arithmetic is exact, so its frames are the same on every machine.
+
+    A pixel is five times itself, plus the action's buttons, plus one where the noise is positive.
+    """
+
+    def forward(self, x_t, sigma, action, cache):
+        before = ((cache.previous.float() + 1) * 127.5).round()
+        buttons = (action * torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0])).sum(dim=1)
+        after = (5 * before + buttons[:, None, None, None] + (x_t > 0)) % 256
+        return after / 127.5 - 1
+
+    def commit(self, x_0, action, cache):
+        cache.advance(x_0)
+
+
+@pytest.fixture
+def numbers():
+    model = tiny_world()
+    model.denoiser.__class__ = WholeNumbers
+    return WorldEnv(model, steps=1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny_world(tmp_path_factory.mktemp("world"))
+
+
+def played(env, seed, actions, past=None):
+    """A round as it was played."""
+    frames = [env.reset(seed=seed, options=past)[0]]
+    frames += [env.step(action)[0] for action in actions]
+    return Round.of(seed, actions, frames, past)
+
+
+def session(env, world="numbers"):
+    """Two rounds, the second after a past of the caller's own."""
+    past = {"frames": np.full((2, HEIGHT, WIDTH, 3), 7, np.uint8), "actions": np.array([3])}
+    past["frames"][1, :4, 8:] = 200
+    rounds = [played(env, 5, [3, 14, 0, 7, 7, 17]), played(env, 6, [1, 2, 3], past)]
+    return Replay(world, env.model.fingerprint, env.steps, rounds, replay.describe(env.model, "cpu"))
+
+
+def command(*words):
+    parser = argparse.ArgumentParser()
+    replay.add_arguments(parser)
+    return replay.run(parser.parse_args([str(word) for word in words]))
+
+
+def test_the_golden_replay_comes_out_on_this_machine_too(numbers):
+    golden = Replay.load(GOLDEN)
+    assert golden.frames() == 9 and golden.check(numbers) == []
+
+
+def test_the_golden_replay_notices_one_wrong_pixel(numbers):
+    golden = Replay.load(GOLDEN)
+    step = numbers.step
+
+    def smudged(action):
+        observation, *rest = step(action)
+        observation[0, 0, 0] ^= 1
+        return observation, *rest
+
+    numbers.step = smudged
+    assert golden.check(numbers) == [0, 1]
+
+
+def test_a_session_of_a_network_comes_again_from_its_file(folder, tmp_path, capsys):
+    env = WorldEnv(str(folder))
+    session(env, str(folder)).save(tmp_path / "session.json")
+    assert command(tmp_path / "session.json") == 0
+    assert "2 rounds, 9 frames, 2 denoising steps" in capsys.readouterr().out
+    assert command(tmp_path / "session.json", "--check") == 0
+    assert "to the byte" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("part, value", [("seed", 8), ("actions", [3, 14, 0, 7, 7, 16]), ("sha256", "0" * 64)])
+def test_another_session_is_found_out(folder, tmp_path, capsys, part, value):
+    file = tmp_path / "session.json"
+    session(WorldEnv(str(folder)), str(folder)).save(file)
+    stored = json.loads(file.read_text())
+    stored["rounds"][0][part] = value
+    stored["machine"]["version_torch"] = "1.0"
+    file.write_text(json.dumps(stored))
+    assert command(file, "--check") == 1
+    error = capsys.readouterr().err
+    assert "other frames in round 1; this machine is another: version_torch '1.0' ->" in error
+
+
+def test_the_past_survives_the_file(numbers, tmp_path):
+    session(numbers).save(tmp_path / "session.json")
+    loaded = Replay.load(tmp_path / "session.json")
+    assert loaded == session(numbers)
+    first = next(loaded.rounds[1].observations(numbers))
+    assert (first[:4, 8:] == 200).all() and (first[4:] == 7).all()
+
+
+def change(**parts):
+    return lambda stored: json.dumps(stored | parts)
+
+
+BAD_FILES = {
+    "no JSON": (lambda stored: "hello", "no replay file"),
+    "a list": (lambda stored: "[1, 2]", "no replay file"),
+    "another schema": (change(schema=9), "schema 9; this worldsim reads 1"),
+    "unknown field": (change(lives=3), "lives"),
+    "no rounds": (lambda stored: json.dumps({key: stored[key] for key in stored if key != "rounds"}), "rounds"),
+    "odd rounds": (change(rounds=[{"seed": -1, "actions": [], "sha256": ""}]), "a seed from 0"),
+    "rounds of nothing": (change(rounds=[3]), "damaged"),
+    "other weights": (change(checkpoint="f" * 64), "checkpoint ffffffffffff"),
+    "an action of no game": (change(rounds=[{"seed": 1, "actions": [99], "sha256": ""}]), "use 0..17"),
+    "a past that is no picture": (
+        change(rounds=[{"seed": 1, "actions": [1], "sha256": "", "past": {"png": "aGVsbG8=", "actions": [1]}}]),
+        "cannot identify image",
+    ),
+}
+
+
+@pytest.mark.parametrize("spoil, words", BAD_FILES.values(), ids=BAD_FILES)
+def test_a_bad_file_is_a_one_line_error(folder, tmp_path, spoil, words):
+    file = tmp_path / "session.json"
+    session(WorldEnv(str(folder)), str(folder)).save(file)
+    file.write_text(spoil(json.loads(file.read_text())))
+    with pytest.raises((ValueError, OSError), match=words) as error:
+        command(file, "--check")
+    assert "\n" not in str(error.value)

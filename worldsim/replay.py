@@ -1,0 +1,188 @@
+"""A recorded session: seeds and actions, from which a world paints the same frames again.
+
+    worldsim record boxing --replay session.json
+    worldsim replay session.json --check
+
+A network's arithmetic differs in its last bits between kinds of processors, numbers of threads and versions of torch,
+so the same bytes are promised where those are the same. The file names them, and a check says which of them differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from worldsim import __version__
+from worldsim.bench import describe_machine
+
+SCHEMA = 1
+WORLD = "worldsim/World-v0"  # any world, by name or folder
+
+
+@dataclass(frozen=True)
+class Round:
+    """One episode, or the part of it that was played."""
+
+    seed: int
+    actions: list[Any]
+    """The source game's own actions, as plain numbers."""
+    sha256: str
+    """Of the bytes of all observations, that of the reset first."""
+    past: dict[str, Any] | None = None
+    """The frames that the world was told to go on from, as one PNG in base64, and the actions between them."""
+
+    @classmethod
+    def of(cls, seed: int, actions: Sequence, observations: Sequence[np.ndarray], past: dict | None = None) -> Round:
+        """The round in which these actions led to these observations, one more than actions.
+
+        past: the reset options `frames` (K, H, W, 3) uint8 and `actions`, where the caller gave them.
+        """
+        stored = None if past is None else {"png": _to_png(past["frames"]), "actions": _plain(past["actions"])}
+        return cls(int(seed), [_plain(action) for action in actions], digest(observations), stored)
+
+    def observations(self, env: gym.Env) -> Iterator[np.ndarray]:
+        """Play the round in `env`: each observation as it is painted, as far as the episode goes."""
+        yield env.reset(seed=self.seed, options=self._options())[0]
+        for action in self.actions:
+            observation, _, terminated, truncated, _ = env.step(np.asarray(action))
+            yield observation
+            if terminated or truncated:
+                return
+
+    def _options(self) -> dict[str, Any]:
+        if self.past is None:
+            return {}
+        actions = self.past["actions"]
+        return {"frames": _from_png(self.past["png"], len(actions) + 1), "actions": actions}
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A session: what was played, in which world, and on what machine."""
+
+    world: str
+    """Name of a shipped world, or a folder."""
+    checkpoint: str
+    """Fingerprint of the world's weights."""
+    steps: int
+    """Denoising steps a frame."""
+    rounds: list[Round]
+    machine: dict[str, Any]
+    version: str = __version__
+
+    def save(self, path: str | Path) -> None:
+        """Write one JSON file."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text(json.dumps({"schema": SCHEMA, **asdict(self)}, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Replay:
+        """What `save` wrote; ValueError in one line for any other file."""
+        try:
+            stored = dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        except (ValueError, TypeError):
+            raise ValueError(f"'{path}' is no replay file; `worldsim record --replay FILE` writes one") from None
+        schema = stored.pop("schema", None)
+        if schema != SCHEMA:
+            raise ValueError(f"replay file '{path}' has schema {schema!r}; this worldsim reads {SCHEMA}")
+        try:
+            rounds = [Round(**each) for each in stored.pop("rounds")]
+            if not all(type(each.seed) is int and each.seed >= 0 and type(each.actions) is list for each in rounds):
+                raise ValueError("a round needs a seed from 0 and a list of actions")
+            return cls(rounds=rounds, **stored)
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"replay file '{path}' is damaged: {error}; record it again") from None
+
+    def frames(self) -> int:
+        """Number of frames that were painted."""
+        return sum(len(each.actions) for each in self.rounds)
+
+    def check(self, env: gym.Env, *, progress: bool = False) -> list[int]:
+        """Play all rounds in `env` and return the indices of those whose frames are not the recorded ones.
+
+        Raises ValueError in one line where the environment's weights are others.
+        """
+        fingerprint = env.unwrapped.model.fingerprint
+        if fingerprint != self.checkpoint:
+            seen, here = (mark[:12] or "(never saved)" for mark in (self.checkpoint, fingerprint))
+            raise ValueError(f"this replay is of checkpoint {seen}, this world is {here}; give the world it is of")
+        wrong = []
+        with tqdm(total=self.frames(), unit="frame", desc="replay", disable=not progress) as bar:
+            for index, each in enumerate(self.rounds):
+                if digest(each.observations(env)) != each.sha256:
+                    wrong.append(index)
+                bar.update(len(each.actions))
+        return wrong
+
+
+def describe(model, device: str) -> dict[str, Any]:
+    """What the bytes of a frame may depend on: processor, device, versions, precision and threads."""
+    import torch
+
+    dtype = str(model.denoiser.dtype).removeprefix("torch.")
+    return describe_machine(device) | {"dtype": dtype, "threads": torch.get_num_threads()}
+
+
+def digest(observations: Sequence[np.ndarray] | Iterator[np.ndarray]) -> str:
+    """SHA-256 of the bytes of uint8 pictures, one after another."""
+    total = hashlib.sha256()
+    for observation in observations:
+        total.update(np.ascontiguousarray(observation))
+    return total.hexdigest()
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `worldsim replay`."""
+    parser.add_argument("file", type=Path, help="a replay file, as `worldsim record --replay FILE` writes it")
+    parser.add_argument("--check", action="store_true", help="paint it again and compare the frames' hashes")
+    parser.add_argument("--world", help="the world's folder, where it is not where it was")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Say what a replay file holds; with --check paint it again, 0 where every frame is the recorded one."""
+    replay = Replay.load(args.file)
+    print(f"{replay.world}: {len(replay.rounds)} rounds, {replay.frames()} frames, {replay.steps} denoising steps,")
+    print(f"worldsim {replay.version}, checkpoint {replay.checkpoint[:12]}, {replay.machine.get('cpu', 'unknown')}")
+    if not args.check:
+        return 0
+    env = gym.make(WORLD, world=args.world or replay.world, steps=replay.steps, device=args.device)
+    wrong = replay.check(env, progress=True)
+    if not wrong:
+        print("the same frames, to the byte")
+        return 0
+    here = describe(env.unwrapped.model, args.device)
+    other = [f"{name} {replay.machine.get(name)!r} -> {value!r}" for name, value in here.items()]
+    other = [line for line, name in zip(other, here, strict=True) if here[name] != replay.machine.get(name)]
+    reason = f"; this machine is another: {', '.join(other)}" if other else ", though the machine is the same"
+    print(f"replay: other frames in round {', '.join(str(index + 1) for index in wrong)}{reason}", file=sys.stderr)
+    return 1
+
+
+def _plain(action: Any) -> Any:
+    return np.asarray(action).tolist()
+
+
+def _to_png(frames: np.ndarray) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(np.concatenate(list(frames), axis=1)).save(buffer, format="PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _from_png(text: str, count: int) -> np.ndarray:
+    with Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]) as image:
+        sheet = np.asarray(image.convert("RGB"))
+    return np.stack(np.split(sheet, count, axis=1))
