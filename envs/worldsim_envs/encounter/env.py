@@ -102,13 +102,13 @@ class EncounterEnv(gym.Env):
             self._viewer = None
 
     def get_keys_to_action(self) -> dict[tuple[int, ...], np.ndarray]:
-        """Every set of up to two held pygame keys and the action it means, as `gymnasium.utils.play` asks for it."""
+        """Every set of one or two held pygame keys and the action it means, as `gymnasium.utils.play` asks for it."""
         from worldsim.window import key_code
 
         names = sorted({name for keys in self.actions.keys.values() for name in keys})
         return {
             tuple(sorted(key_code(name) for name in held)): self.actions.from_keys(held)
-            for held in itertools.chain.from_iterable(itertools.combinations(names, n) for n in (0, 1, 2))
+            for held in itertools.chain.from_iterable(itertools.combinations(names, n) for n in (1, 2))
         }
 
     def _checked(self, temperament: str | Sequence[str]) -> list[str]:
