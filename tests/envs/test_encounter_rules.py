@@ -46,7 +46,9 @@ def test_each_row_of_the_table_is_what_the_game_does(temperament, mood, gesture,
 
 
 def test_the_documented_table_is_the_one_that_is_played():
-    rows = [[cell.strip() for cell in line.strip("| \n").split("|")] for line in rules.__doc__.splitlines() if "|" in line]
+    rows = [
+        [cell.strip() for cell in line.strip("| \n").split("|")] for line in rules.__doc__.splitlines() if "|" in line
+    ]
     documented = {
         (temperament, mood, gesture): tuple(re.split(r", ?", cell))
         for temperament, mood, *cells in rows[2:]

@@ -63,30 +63,33 @@ def sprite(look: int, act: str, index: int, mood: str, facing: int, scale: int) 
 
 @lru_cache(maxsize=4096)
 def _painted(look: int, act: str, index: int, mood: str, scale: int) -> Sprite:
-    canvas = Canvas(scale)
-    paint_figure(canvas, pose_of(act, index, mood), LOOKS[look], mood)
+    pose = pose_of(act, index, mood)
+    canvas = Canvas(scale, pose.lift)
+    paint_figure(canvas, pose, LOOKS[look], mood)
     return canvas.sprite()
 
 
 class Canvas:
-    """A sprite in the making, at several subpixels a pixel."""
+    """A sprite in the making, at several subpixels a pixel. `lift` moves what is painted up, in pixels."""
 
-    def __init__(self, scale: int) -> None:
-        self.unit = scale * SUBPIXELS
+    def __init__(self, scale: int, lift: float = 0.0) -> None:
+        self.subpixels = SUBPIXELS if scale < 4 else SUBPIXELS // 2  # large pictures are smooth enough
+        self.unit = scale * self.subpixels
+        self.lift = lift
         shape = ((UP + DOWN) * self.unit, (LEFT + RIGHT) * self.unit)
         self.colour = np.zeros((*shape, 3), np.uint16)
         self.covered = np.zeros(shape, np.uint16)
         self.x = (np.arange(shape[1]) + 0.5) / self.unit - LEFT
-        self.y = UP - (np.arange(shape[0]) + 0.5)[:, None] / self.unit
+        self.y = UP - (np.arange(shape[0]) + 0.5)[:, None] / self.unit - lift
 
     def capsule(self, one: Point, other: Point, radius: float, colour: Colour) -> None:
         """Paint a thick line with round ends; a disc where both ends are one."""
         (ax, ay), (bx, by) = one, other
+        part = self._part(min(ax, bx) - radius, max(ax, bx) + radius, min(ay, by) - radius, max(ay, by) + radius)
+        x, y = self.x[part[1]] - ax, self.y[part[0]] - ay
         length = (bx - ax) ** 2 + (by - ay) ** 2
-        along = ((self.x - ax) * (bx - ax) + (self.y - ay) * (by - ay)) / (length or 1.0)
-        along = np.clip(along, 0.0, 1.0)
-        away = (self.x - ax - along * (bx - ax)) ** 2 + (self.y - ay - along * (by - ay)) ** 2
-        self._fill(away <= radius**2, colour)
+        along = np.clip((x * (bx - ax) + y * (by - ay)) / (length or 1.0), 0.0, 1.0)
+        self._fill(part, (x - along * (bx - ax)) ** 2 + (y - along * (by - ay)) ** 2 <= radius**2, colour)
 
     def disc(self, at: Point, radius: float, colour: Colour) -> None:
         """Paint a disc."""
@@ -94,26 +97,36 @@ class Canvas:
 
     def box(self, at: Point, half: Point, colour: Colour) -> None:
         """Paint a rectangle around a point."""
-        self._fill((abs(self.x - at[0]) <= half[0]) & (abs(self.y - at[1]) <= half[1]), colour)
+        part = self._part(at[0] - half[0], at[0] + half[0], at[1] - half[1], at[1] + half[1])
+        inside = (abs(self.x[part[1]] - at[0]) <= half[0]) & (abs(self.y[part[0]] - at[1]) <= half[1])
+        self._fill(part, inside, colour)
 
     def sprite(self) -> Sprite:
         """What was painted, in whole pixels."""
-        covered = self._sums(self.covered) * 255 // SUBPIXELS**2
-        colour = self._sums(self.colour) // SUBPIXELS**2
-        return Sprite(colour.astype(np.uint16), (255 - covered).astype(np.uint16)[..., None])
+        covered = self._sums(self.covered[..., None]) * 255 // self.subpixels**2
+        colour = self._sums(self.colour) // self.subpixels**2
+        return Sprite(colour.astype(np.uint16), (255 - covered).astype(np.uint16))
 
-    def _fill(self, where: np.ndarray, colour: Colour) -> None:
-        self.colour[where] = colour
-        self.covered[where] = 1
+    def _part(self, left: float, right: float, low: float, high: float) -> tuple[slice, slice]:
+        """Rows and columns around a rectangle, so that little is painted in vain."""
+        rows = (int((UP - y - self.lift) * self.unit) for y in (high, low))
+        columns = (int((x + LEFT) * self.unit) for x in (left, right))
+        (top, bottom), (first, last) = rows, columns
+        return slice(max(top - 1, 0), max(bottom + 2, 0)), slice(max(first - 1, 0), max(last + 2, 0))
+
+    def _fill(self, part: tuple[slice, slice], where: np.ndarray, colour: Colour) -> None:
+        self.colour[part][where] = colour
+        self.covered[part][where] = 1
 
     def _sums(self, fine: np.ndarray) -> np.ndarray:
-        rows, columns = fine.shape[0] // SUBPIXELS, fine.shape[1] // SUBPIXELS
-        return fine.reshape(rows, SUBPIXELS, columns, SUBPIXELS, -1).sum(axis=(1, 3), dtype=np.int64).squeeze()
+        """Sum over the subpixels of each pixel: (H, W, C) to (h, w, C)."""
+        rows, columns = (side // self.subpixels for side in fine.shape[:2])
+        cut = fine.reshape(rows, self.subpixels, columns, self.subpixels, fine.shape[-1])
+        return cut.sum(axis=(1, 3), dtype=np.int64)
 
 
 def paint_figure(canvas: Canvas, pose: Pose, look: Look, mood: str) -> None:
     """Paint a figure: the far limbs first, then body and head, the near arm, things and signs last."""
-    canvas.y = canvas.y - pose.lift
     dark = tuple(channel * 3 // 4 for channel in look.tunic)
     for foot, colour in zip(pose.feet, (tuple(c * 3 // 4 for c in look.legs), look.legs), strict=True):
         canvas.capsule(pose.hip, foot, 1.35, colour)

@@ -20,7 +20,7 @@ class Encounter(Game):
     name = "encounter"
     env_id = "worldsim/EncounterGame-v0"
     licence = "MIT; drawn by this package"
-    packages = ("numpy",)
+    packages = ("worldsim", "numpy")
     fps = FPS
     height, width = HEIGHT, WIDTH
     npcs: ClassVar[int] = 1
