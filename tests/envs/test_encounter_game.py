@@ -31,9 +31,32 @@ def play(game, policy, seed, steps=150):
     return np.stack(frames), answers, actions
 
 
+@pytest.fixture
+def no_screen(monkeypatch):
+    pytest.importorskip("pygame")
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+
+
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("env_id", IDS)
-def test_gymnasium_finds_no_fault(env_id):
-    check_env(gym.make(env_id, render_mode="rgb_array").unwrapped, skip_render_check=True)
+def test_gymnasium_finds_no_fault(env_id, no_screen):
+    check_env(gym.make(env_id, render_mode="rgb_array").unwrapped)
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_sb3_finds_no_fault(env_id):
+    checker = pytest.importorskip("stable_baselines3.common.env_checker")
+    checker.check_env(gym.make(env_id), warn=False)
+
+
+def test_a_human_window_shows_the_scene_at_its_scale(no_screen):
+    import pygame
+
+    env = gym.make(IDS[0], render_mode="human", render_scale=3)
+    env.reset(seed=0)
+    env.step(env.unwrapped.actions.vector(wave=1))
+    assert pygame.display.get_surface() is not None
+    env.close()
 
 
 @pytest.mark.parametrize("kind", [Encounter, EncounterPair])
@@ -225,3 +248,10 @@ def test_it_is_recorded_and_its_answers_are_read_off_by_playing_it_again(tmp_pat
     episode = read_episode(tmp_path / entry["file"], entry["sha256"])
     game = make_game("encounter")
     assert np.array_equal(record_episode(game, entry["policy"], tuple(entry["seed"]), 60).frames, episode.frames)
+
+
+def test_its_window_tells_a_wrong_temperament_in_one_line(no_screen):
+    from worldsim_envs.encounter.__main__ import main
+
+    with pytest.raises(SystemExit, match="encounter: unknown temperament 'tmid'; did you mean 'timid'"):
+        main(["--temperament", "tmid"])

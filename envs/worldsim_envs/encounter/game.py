@@ -14,6 +14,8 @@ from worldsim_envs.encounter.rules import BUTTONS, GESTURES, TEMPERAMENTS
 from worldsim_envs.encounter.scene import LOOKS, PLACES, PLAYER_LOOK, Figure, Intent, Scene
 
 SLOTS = ("npc", "npc2")
+HOMES = (46, 12)
+"""Columns of the NPCs' places, or their mirror images: fixed, so that who watches knows where one goes back to."""
 HELD = 0.5
 """A button counts as held from here."""
 
@@ -42,7 +44,7 @@ def new_scene(rng: np.random.Generator, temperaments: Sequence[str]) -> Scene:
         check_temperament(name)
     looks = rng.permutation(LOOKS)
     right = bool(rng.integers(2))
-    homes = [rng.integers(42, 51)] if len(temperaments) == 1 else [rng.integers(49, 54), rng.integers(10, 15)]
+    homes = HOMES[: len(temperaments)]
     start = rng.integers(8, 25) if len(temperaments) == 1 else rng.integers(29, 36)
     start, *homes = (int(x if right else 63 - x) for x in (start, *homes))
     player = Figure(start, 1 if right else -1, PLAYER_LOOK)
