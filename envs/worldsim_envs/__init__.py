@@ -23,3 +23,13 @@ for _id, (_world, _max_episode_steps) in _WORLDS.items():
 # Any world, by name or folder: make(..., world="runs/mine/world"). The limit is the world's own.
 if "worldsim/World-v0" not in registry:
     register(id="worldsim/World-v0", entry_point="worldsim_envs.env:WorldEnv", vector_entry_point=_VECTOR)
+
+# The game Encounter itself, drawn by this package: what `worldsim_envs.games.encounter` records.
+for _id, _npcs in (("worldsim/EncounterGame-v0", 1), ("worldsim/EncounterPairGame-v0", 2)):
+    if _id not in registry:
+        register(
+            id=_id,
+            entry_point="worldsim_envs.encounter.env:EncounterEnv",
+            max_episode_steps=300,
+            kwargs={"npcs": _npcs},
+        )

@@ -16,7 +16,8 @@ from worldsim.world_model import Starts, WorldModel
 from worldsim_envs.env import WorldEnv
 from worldsim_envs.games import game_class
 
-IDS = sorted(name for name, spec in gym.registry.items() if spec.namespace == "worldsim")
+WORLD_ENV = "worldsim_envs.env:WorldEnv"
+IDS = sorted(name for name, spec in gym.registry.items() if spec.entry_point == WORLD_ENV)
 ACTIONS = (3, 3, 14, 0, 7)
 
 

@@ -11,10 +11,11 @@ import sys
 from worldsim.action import ActionSpec
 from worldsim_envs.games.base import Game
 from worldsim_envs.games.boxing import Boxing
+from worldsim_envs.games.encounter import Encounter, EncounterPair
 from worldsim_envs.games.gymnasium_game import GymnasiumGame
 from worldsim_envs.games.minigrid import MiniGrid
 
-GAMES: dict[str, type[Game]] = {game.name: game for game in (Boxing, MiniGrid)}
+GAMES: dict[str, type[Game]] = {game.name: game for game in (Boxing, MiniGrid, Encounter, EncounterPair)}
 
 __all__ = ["Game", "GymnasiumGame", "game_actions", "game_class", "game_names", "make_game", "source_game"]
 
