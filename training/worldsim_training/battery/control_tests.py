@@ -57,21 +57,24 @@ def score_counterfactuals(game: Game, futures: Futures, played: Played) -> dict[
     }
 
 
-def score_onset(game: Game, futures: Futures, played: Played) -> dict[str, float]:
+def score_onset(game: Game, futures: Futures, played: Played, rng: np.random.Generator) -> dict[str, float]:
     """Share of states in which the opponent's places in the two branches have parted by step 1, 2, 4, 8, 16.
 
     Read from frames, the world's and the real game's alike. `onset_error` is the greatest difference of the two curves.
     `onset_state_*` is the real curve from the game's own state, where it tells `opponent_x` or `opponent_y`.
     """
     steps = [h for h in ONSET_STEPS if h <= futures.actions.shape[2]]
-    ours, real = (_curve(tracks(game.opponent_xy, each.frames), steps) for each in (played, futures.real))
+    ours, real = (_onsets(tracks(game.opponent_xy, each.frames)) for each in (played, futures.real))
     exact = [i for i, name in enumerate(game.state_names) if name.startswith("opponent_")]
-    out = {f"onset_{h}": value for h, value in zip(steps, ours, strict=True)}
-    out |= {f"onset_real_{h}": value for h, value in zip(steps, real, strict=True)}
-    if exact and futures.states is not None:
-        truth = _curve(futures.states[..., exact], steps, pixels=0.0)
-        out |= {f"onset_state_{h}": value for h, value in zip(steps, truth, strict=True)}
-    return out | {"onset_error": float(np.max(np.abs(np.subtract(ours, real))))}
+    truth = _onsets(futures.states[..., exact], pixels=0.0) if exact and futures.states is not None else None
+    out = {}
+    for h in steps:
+        out[f"onset_{h}"], out[f"onset_real_{h}"] = (float((onset <= h).mean()) for onset in (ours, real))
+        interval = metrics.bootstrap_interval(np.mean, futures.episodes, ours <= h, rng=rng)
+        out[f"onset_{h}_low"], out[f"onset_{h}_high"] = interval
+        if truth is not None:
+            out[f"onset_state_{h}"] = float((truth <= h).mean())
+    return out | {"onset_error": max(abs(out[f"onset_{h}"] - out[f"onset_real_{h}"]) for h in steps)}
 
 
 def check_readers(game: Game, futures: Futures, role: str) -> None:
@@ -88,6 +91,5 @@ def tracks(locate: Callable, frames: np.ndarray) -> np.ndarray:
     return sprite_track(flat, locate).reshape(*frames.shape[:-3], 2)
 
 
-def _curve(places: np.ndarray, steps: list[int], *, pixels: float = APART_PIXELS) -> list[float]:
-    onset = metrics.onset_steps(metrics.apart_by(places[:, 0], places[:, 1]), pixels=pixels)
-    return [float((onset <= h).mean()) for h in steps]
+def _onsets(places: np.ndarray, *, pixels: float = APART_PIXELS) -> np.ndarray:
+    return metrics.onset_steps(metrics.apart_by(places[:, 0], places[:, 1]), pixels=pixels)

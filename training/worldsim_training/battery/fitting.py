@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-HIDDEN, BATCH, RATE = 96, 256, 1e-2
+HIDDEN, BATCH, RATE, DECAY = 32, 256, 1e-2, 1.0
 
 
 class Fitted:
@@ -43,11 +43,9 @@ def fit(
     net = nn.Sequential(
         nn.Linear(inputs.shape[1], HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, outputs)
     )
-    for layer in net[::2]:
-        nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)
-        nn.init.zeros_(layer.bias)
+    initialise(net, generator)
     scaled = torch.from_numpy(np.asarray((inputs - middle) / width, np.float32))
-    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=1e-2)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, steps)
     for _ in range(steps):
         rows = torch.randint(len(scaled), (BATCH,), generator=generator)
@@ -56,3 +54,11 @@ def fit(
         optimizer.step()
         schedule.step()
     return Fitted(net, middle, width)
+
+
+def initialise(net: nn.Module, generator: torch.Generator) -> None:
+    """Change a network's weights to fresh random ones, its biases to 0, by the generator alone."""
+    for layer in net.modules():
+        if isinstance(layer, (nn.Linear, nn.Conv2d)):
+            nn.init.kaiming_uniform_(layer.weight, a=5**0.5, generator=generator)
+            nn.init.zeros_(layer.bias)

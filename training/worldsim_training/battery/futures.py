@@ -50,14 +50,14 @@ def recorded_futures(
 
 def ending_futures(
     game: Game, heldout: HeldOut, *, before: int, after: int, past: int, rng: np.random.Generator
-) -> Futures | None:
-    """The end of every episode that the game ended, from `before` steps ahead of it; None where there was none.
+) -> Futures:
+    """The end of every episode that the game ended, from `before` steps ahead of it; ValueError where none did.
 
     After the end the last action is held for `after` steps.
     """
     over = [i for i, one in enumerate(heldout.episodes) if one.ended and len(one.actions) >= before + past]
     if not over:
-        return None
+        raise ValueError(f"none of {len(heldout.episodes)} held-out episodes was played to the end of {game.name}")
     moments = [Moment(i, len(heldout.episodes[i].actions) - before) for i in over]
     tails = [heldout.episodes[i].actions[-before:] for i in over]
     actions = np.stack([np.concatenate([tail, np.repeat(tail[-1:], after, axis=0)]) for tail in tails])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from worldsim_training import metrics
 from worldsim_training.battery.futures import Futures
 from worldsim_training.battery.simulator import Played

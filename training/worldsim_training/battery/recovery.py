@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,6 @@ from torch.nn import functional as F
 
 from worldsim_envs.games import Game
 from worldsim_training import metrics
-from worldsim_training.battery.control_tests import tracks
 from worldsim_training.battery.fitting import Fitted, fit
 from worldsim_training.battery.futures import Futures
 from worldsim_training.battery.simulator import Played
@@ -22,7 +21,11 @@ BEFORE, AFTER = 1, 3
 """Frames that the window shows before the action's own and after it: some sprites answer one step late."""
 LEAST_REAL_SHARE = 0.75
 """The instrument is refused where, on real frames, it scores less of what exact branches allow."""
-FIT_STEPS = 600
+FIT_STEPS = 300
+
+
+Locate = Callable[[np.ndarray], np.ndarray]
+"""Frames (..., H, W, 3) uint8 -> the player's coordinates (..., D) in pixels, NaN where it is not to be seen."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Recoverer:
     """Reads the class of an action, for every effect, off the player's places around it."""
 
     game: Game
+    locate: Locate
     fitted: dict[str, Fitted]
 
     def truth(self, effect: str, actions: np.ndarray) -> np.ndarray:
@@ -42,18 +46,18 @@ class Recoverer:
         return self.fitted[effect](windows).argmax(axis=1)
 
 
-def fit_recoverer(game: Game, traces: Sequence[Trace], *, seed: int) -> Recoverer:
+def fit_recoverer(game: Game, locate: Locate, traces: Sequence[Trace], *, seed: int) -> Recoverer:
     """Fit on traces of uniformly random actions: under any other policy it would read the policy.
 
-    ValueError where the game does not tell its effect classes or its player cannot be read from frames.
+    ValueError where the game does not tell its effect classes or its player cannot be located in frames.
     """
     if not game.effects:
         raise ValueError(f"{game.name} does not say which actions have the same effect (Game.effects)")
-    parts = [windows_of(game, trace.frames[None], trace.actions[None]) for trace in traces]
+    parts = [windows_of(locate, trace.frames[None], trace.actions[None]) for trace in traces]
     inputs, actions = (np.concatenate(each) for each in zip(*parts, strict=True))
     if not np.abs(inputs).any():
-        raise ValueError(f"the player of {game.name} cannot be read from real frames (Game.player_xy)")
-    recoverer = Recoverer(game, {})
+        raise ValueError(f"the player of {game.name} cannot be read from real frames (Game.player_xy or Game.state)")
+    recoverer = Recoverer(game, locate, {})
     for effect in game.effects:
         classes = torch.from_numpy(recoverer.truth(effect, actions))
         recoverer.fitted[effect] = fit(
@@ -66,30 +70,29 @@ def fit_recoverer(game: Game, traces: Sequence[Trace], *, seed: int) -> Recovere
     return recoverer
 
 
-def windows_of(game: Game, frames: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def windows_of(locate: Locate, frames: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What the recoverer sees of frames (n, T+1, H, W, 3), and the action (m,) it is to tell, of actions (n, T).
 
     (m, F): the player's moves from the frame before the action's own to 3 after it, and its place; 0 where unseen.
     """
-    places = tracks(game.player_xy, frames)
+    places = locate(frames)
     at = np.arange(BEFORE, actions.shape[1] - AFTER + 1)
     window = places[:, at[:, None] + np.arange(-BEFORE, AFTER + 1)]
     moves = np.diff(window, axis=2).reshape(*window.shape[:2], -1)
-    place = window[:, :, BEFORE] / (game.width, game.height) - 0.5
-    seen = np.concatenate([moves, place], axis=-1)
+    seen = np.concatenate([moves, window[:, :, BEFORE]], axis=-1)
     return np.where(np.isnan(seen), 0.0, seen).reshape(-1, seen.shape[-1]), actions[:, at].ravel()
 
 
 def score_recovery(
     recoverer: Recoverer, futures: Futures, played: Played, rng: np.random.Generator
 ) -> dict[str, float]:
-    """Macro-F1 over the effect classes on the simulator's frames and on the real ones, and their ratio, mean of effects.
+    """Macro-F1 over the effect classes on the simulator's frames and on the real ones; ratio of their means.
 
-    futures: as `random_futures` gives them. Raises ValueError where the instrument fails on the real frames.
+    futures: as `random_futures` gives them.
     """
     game, actions, last = recoverer.game, futures.actions[:, 0], futures.past.frames[:, -1:]
-    seen, told = windows_of(game, np.concatenate([last, played.frames[:, 0]], axis=1), actions)
-    real, _ = windows_of(game, np.concatenate([last, futures.real.frames[:, 0]], axis=1), actions)
+    seen, told = windows_of(recoverer.locate, np.concatenate([last, played.frames[:, 0]], axis=1), actions)
+    real, _ = windows_of(recoverer.locate, np.concatenate([last, futures.real.frames[:, 0]], axis=1), actions)
     episodes = np.repeat(futures.episodes, len(told) // len(actions))
     out, columns = {}, []
     for effect in game.effects:

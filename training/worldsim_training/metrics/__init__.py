@@ -1,4 +1,4 @@
-"""Measures of frames and of answers: pure functions on arrays, usable on anybody's frames; no model and no game here."""
+"""Measures of frames and of answers: pure functions on arrays, usable on anybody's frames."""
 
 from worldsim_training.metrics.answers import (
     agreement,

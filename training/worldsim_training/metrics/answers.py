@@ -26,7 +26,7 @@ def control_score(own: np.ndarray, crossed: np.ndarray, apart: np.ndarray, value
     pooled PSNR on the pixels M that some action changes, C = [P(x,y) - P(x,y')] / [P(x,y) - P(x,x')] (after Genie's
     delta PSNR, Bruce et al. 2024, but against exact branches, on M alone and normalised).
 
-    own, crossed, apart: (n,) sums of squared errors of y, y' and x' against x on M; values: (n,) numbers summed, that is
+    own, crossed, apart: (n,) sums of squared errors of y, y' and x' against x on M; values: (n,) numbers summed, so
     three for a pixel of M. NaN where no pixel counts, and where y is no nearer to x than x' is: then the simulator is
     so far off that the quotient has no meaning.
     """
@@ -34,7 +34,7 @@ def control_score(own: np.ndarray, crossed: np.ndarray, apart: np.ndarray, value
     if total == 0:
         return float("nan")
     right, wrong, base = (_psnr(float(np.sum(errors)) / total) for errors in (own, crossed, apart))
-    return (right - wrong) / (right - base) if right > base else float("nan")
+    return float((right - wrong) / (right - base)) if right > base else float("nan")
 
 
 def macro_f1(truth: np.ndarray, guess: np.ndarray) -> float:
