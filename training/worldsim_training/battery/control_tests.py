@@ -8,7 +8,7 @@ import numpy as np
 
 from worldsim_envs.games import Game
 from worldsim_training import metrics
-from worldsim_training.battery.futures import HOLD_STEPS, Futures
+from worldsim_training.battery.futures import HOLD_STEPS, SAMPLES, Futures
 from worldsim_training.battery.simulator import Played
 from worldsim_training.collapse import sprite_track
 
@@ -25,7 +25,9 @@ def score_control(futures: Futures, played: Played, rng: np.random.Generator) ->
     x = real[:, 0]
     sums = [metrics.mask_errors(other, x, futures.mask) for other in (shown[:, 0], shown[:, 1], real[:, 1])]
     values = 3 * futures.mask.sum(axis=(1, 2))
-    low, high = metrics.bootstrap_interval(metrics.control_score, futures.episodes, *sums, values, rng=rng)
+    low, high = metrics.bootstrap_interval(
+        metrics.control_score, futures.episodes, *sums, values, rng=rng, samples=SAMPLES
+    )
     return {
         "control_c": metrics.control_score(*sums, values),
         "control_c_low": low,
@@ -70,7 +72,7 @@ def score_onset(game: Game, futures: Futures, played: Played, rng: np.random.Gen
     out = {}
     for h in steps:
         out[f"onset_{h}"], out[f"onset_real_{h}"] = (float((onset <= h).mean()) for onset in (ours, real))
-        interval = metrics.bootstrap_interval(np.mean, futures.episodes, ours <= h, rng=rng)
+        interval = metrics.bootstrap_interval(np.mean, futures.episodes, ours <= h, rng=rng, samples=SAMPLES)
         out[f"onset_{h}_low"], out[f"onset_{h}_high"] = interval
         if truth is not None:
             out[f"onset_state_{h}"] = float((truth <= h).mean())

@@ -11,6 +11,9 @@ from worldsim_envs.games import Game
 from worldsim_training.battery.simulator import Past, Played, RealSimulator, Simulator
 from worldsim_training.heldout import HeldOut, Moment
 
+SAMPLES = 300
+"""Resamplings of an interval."""
+
 HOLD_STEPS = 4
 """Steps after which the masked control score compares pictures."""
 

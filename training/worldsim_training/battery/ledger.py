@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from worldsim_training.episodes import write_whole
@@ -15,10 +15,11 @@ Figures = dict[str, float | int | str | None]
 
 @dataclass(frozen=True)
 class Ledger:
-    """One file a part. identity: whatever decides the figures (checkpoint, seed, split, sizes); folder None: keep none."""
+    """One file a part; none at all where the folder is None."""
 
-    folder: Path | None
-    identity: Mapping[str, object]
+    folder: Path | None = None
+    identity: Mapping[str, object] = field(default_factory=dict)
+    """Whatever decides the figures: checkpoint, seed, split, sizes, versions."""
 
     def part(self, name: str, measure: Callable[[], Mapping]) -> Figures:
         """The figures of a part: those kept, where they were measured under the same identity, else measured now."""
@@ -49,6 +50,5 @@ class Ledger:
 def finite(figures: Mapping) -> Figures:
     """Figures as JSON holds them: plain numbers and strings, None for what is not a number."""
     plain = {key: value.item() if hasattr(value, "item") else value for key, value in figures.items()}
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in plain.items()
-    }
+    odd = {key for key, value in plain.items() if isinstance(value, float) and not math.isfinite(value)}
+    return {key: None if key in odd else value for key, value in plain.items()}

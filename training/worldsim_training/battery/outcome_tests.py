@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from worldsim_training import metrics
-from worldsim_training.battery.futures import Futures
+from worldsim_training.battery.futures import SAMPLES, Futures
 from worldsim_training.battery.simulator import Played
 
 REWARD_WITHIN, END_WITHIN = 1, 2
@@ -24,7 +24,7 @@ def score_rewards(futures: Futures, played: Played, rng: np.random.Generator) ->
     values, counts = np.unique(paid, return_counts=True)
     always = np.full_like(truth, values[counts.argmax()])
     hits = metrics.event_hits(said, truth, within=REWARD_WITHIN)
-    low, high = metrics.bootstrap_interval(metrics.event_f1, futures.episodes, hits, rng=rng)
+    low, high = metrics.bootstrap_interval(metrics.event_f1, futures.episodes, hits, rng=rng, samples=SAMPLES)
     return {
         "reward_f1": metrics.event_f1(hits),
         "reward_f1_low": low,
@@ -39,7 +39,7 @@ def score_false_ends(futures: Futures, played: Played, rng: np.random.Generator)
     real, said = futures.real.ended[:, 0], played.ended[:, 0]
     false = said.any(axis=1) & ~real.any(axis=1)
     rates = 2000 * false / said.shape[1]
-    low, high = metrics.bootstrap_interval(np.mean, futures.episodes, rates, rng=rng)
+    low, high = metrics.bootstrap_interval(np.mean, futures.episodes, rates, rng=rng, samples=SAMPLES)
     return {
         "false_ends": int(false.sum()),
         "false_ends_steps": said.size,
@@ -54,5 +54,5 @@ def score_ends(futures: Futures, played: Played, rng: np.random.Generator) -> di
     real, said = (each.ended[:, 0] for each in (futures.real, played))
     first = [np.where(each.any(axis=1), each.argmax(axis=1), -99) for each in (real, said)]
     hit = np.abs(first[0] - first[1]) <= END_WITHIN
-    low, high = metrics.bootstrap_interval(np.mean, futures.episodes, hit, rng=rng)
+    low, high = metrics.bootstrap_interval(np.mean, futures.episodes, hit, rng=rng, samples=SAMPLES)
     return {"end_recall": float(hit.mean()), "end_recall_low": low, "end_recall_high": high, "end_events": len(real)}

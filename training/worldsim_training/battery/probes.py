@@ -12,7 +12,7 @@ from torch import nn
 from worldsim_envs.games import Game
 from worldsim_training import metrics
 from worldsim_training.battery.fitting import initialise
-from worldsim_training.battery.futures import Futures
+from worldsim_training.battery.futures import SAMPLES, Futures
 from worldsim_training.battery.simulator import Played
 from worldsim_training.battery.traces import Trace
 
@@ -131,7 +131,7 @@ def score_probes(
     for i, name in enumerate(probe.names):
         for j, h in enumerate(horizons) if name in sound else ():
             pair, key = (own[:, j, i], real[:, j, i]), f"probe_ratio_{h}_{name}"
-            low, high = metrics.bootstrap_interval(_ratio, futures.episodes, *pair, rng=rng, samples=200)
+            low, high = metrics.bootstrap_interval(_ratio, futures.episodes, *pair, rng=rng, samples=SAMPLES)
             out |= {key: _ratio(*pair), f"{key}_low": low, f"{key}_high": high}
             out |= {f"probe_mae_{h}_{name}": _mean(pair[0]), f"probe_mae_still_{h}_{name}": _mean(still[:, j, i])}
     for h in horizons:

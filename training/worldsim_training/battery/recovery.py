@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from worldsim_envs.games import Game
 from worldsim_training import metrics
 from worldsim_training.battery.fitting import Fitted, fit
-from worldsim_training.battery.futures import Futures
+from worldsim_training.battery.futures import SAMPLES, Futures
 from worldsim_training.battery.simulator import Played
 from worldsim_training.battery.traces import Trace
 from worldsim_training.heldout import HeldOut, Moment
@@ -100,7 +100,7 @@ def score_recovery(
         columns += [truth, own, reference]
         out[f"action_f1_{effect}"] = metrics.macro_f1(truth, own)
         out[f"action_f1_real_{effect}"] = metrics.macro_f1(truth, reference)
-    low, high = metrics.bootstrap_interval(_ratio, episodes, *columns, rng=rng, samples=200)
+    low, high = metrics.bootstrap_interval(_ratio, episodes, *columns, rng=rng, samples=SAMPLES)
     return out | {"action_ratio": _ratio(*columns), "action_ratio_low": low, "action_ratio_high": high}
 
 
