@@ -20,10 +20,10 @@ def game():
 def played(game):
     """Frames and states of 600 steps of the mixed policy."""
     choose = game.policies()["mixed"](np.random.default_rng(0))
-    frames, states = [game.reset(0)], [game.state()]
+    frames, states = [game.reset(0)], [game.visible_state()]
     for _ in range(600):
         frames.append(game.step(choose(game))[0])
-        states.append(game.state())
+        states.append(game.visible_state())
     return np.stack(frames), np.stack(states)
 
 

@@ -17,7 +17,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -142,33 +142,36 @@ def evaluate(
     moments = heldout.moments(plan.windows, **span, rng=window_rng)
     ceiling = ledger.part("ceilings", lambda: _ceilings(game, heldout, moments, plan, luck_rng, progress=progress))
 
-    work = plan.windows * max(plan.horizons) + 2 * plan.trials * control.HOLD_STEPS + plan.rollouts * plan.rollout_steps
-    rollouts = {"rollouts": plan.rollouts, "length": plan.rollout_steps}
-    with tqdm(total=work, unit="frame", desc="imagine", disable=not progress) as bar:
-        settings = _settings(model, plan, steps, bar.update)
+    def imagined(settings: imagine.Settings) -> Iterator[dict]:
+        """The figures of every part that a world must play for."""
         sizes = {"horizons": plan.horizons, "rng": window_rng, "settings": settings}
-        parts = {
-            "gains": lambda: gains.measure_gains(model, heldout, moments, **sizes),
-            "signs": lambda: control.measure_control(model, game, heldout, trials, real, trial_rng, settings),
-            "stability": lambda: stability.measure_stability(
-                model, judge, heldout, **rollouts, rng=rollout_rng, settings=settings
-            ),
-        }
-        measured = [ledger.part(name, make) for name, make in parts.items()]
+        yield ledger.part("gains", lambda: gains.measure_gains(model, heldout, moments, **sizes))
+        signs = (model, game, heldout, trials, real, trial_rng, settings)
+        yield ledger.part("signs", lambda: control.measure_control(*signs))
+        length = {"rollouts": plan.rollouts, "length": plan.rollout_steps, "rng": rollout_rng, "settings": settings}
+        yield ledger.part("stability", lambda: stability.measure_stability(model, judge, heldout, **length))
         if plan.battery is not None:
-            battery = measure.Battery(model, game, heldout, judge, ledger, settings, plan.battery, seed, world)
-            measured.append(battery.figures())
-        return {
-            **{key: value for figures in measured for key, value in figures.items()},
-            **ceiling,
-            **checked,
-            "episodes": len(heldout.episodes),
-            "episode_steps": sum(len(episode.actions) for episode in heldout.episodes),
-            "context_frames": model.info.window_frames,
-            "steps": steps,
-            "split": split,
-            "seed": seed,
-        }
+            yield measure.Battery(model, game, heldout, judge, ledger, settings, plan.battery, seed, world).figures()
+
+    with tqdm(total=_frames(plan), unit="frame", desc="imagine", disable=not progress) as bar:
+        figures = [*imagined(_settings(model, plan, steps, bar.update))]
+    return {
+        **{key: value for part in figures for key, value in part.items()},
+        **ceiling,
+        **checked,
+        "episodes": len(heldout.episodes),
+        "episode_steps": sum(len(episode.actions) for episode in heldout.episodes),
+        "context_frames": model.info.window_frames,
+        "steps": steps,
+        "split": split,
+        "seed": seed,
+    }
+
+
+def _frames(plan: Plan) -> int:
+    """Frames that a world paints, for the progress bar; the few of the episodes' ends are left out."""
+    own = plan.windows * max(plan.horizons) + 2 * plan.trials * control.HOLD_STEPS + plan.rollouts * plan.rollout_steps
+    return own + (plan.battery.frames if plan.battery is not None else 0)
 
 
 def _record(game: Game, plan: Plan, *, split: str, seed: int, progress: bool) -> HeldOut:

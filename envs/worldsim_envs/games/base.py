@@ -43,7 +43,7 @@ class Game(ABC):
     """What an action does, in parts: of each part its name, and the class of every native action in it, in the order
     of the action table. Actions of one class do the same to that part. Empty where it is not known."""
     state_names: ClassVar[tuple[str, ...]] = ()
-    """Names of the numbers that `state` gives; empty where it gives none."""
+    """Names of the numbers that `visible_state` gives; empty where it gives none."""
 
     @abstractmethod
     def reset(self, seed: int | np.random.SeedSequence) -> np.ndarray:
@@ -83,7 +83,7 @@ class Game(ABC):
         """Where the opponent is, read from a frame (height, width, 3) uint8 alone; None when none is to be seen."""
         return None
 
-    def state(self) -> np.ndarray | None:
+    def visible_state(self) -> np.ndarray | None:
         """Numbers of the present state that its frame shows, (S,) float64; None in a game that does not tell them.
 
         In frame pixels where they are places. NaN for what is not there now.

@@ -112,7 +112,7 @@ class Boxing(AtariGame):
         """Change the shift register to any value of its cycle of 32767, of which one game runs through some 7100."""
         self.set_luck(next_luck(int(rng.integers(1, 1 << LUCK_BITS))))
 
-    def state(self) -> np.ndarray:
+    def visible_state(self) -> np.ndarray:
         """Heads of both boxers as the console's memory holds them, in frame pixels."""
         self._check_shown("state")
         ring = self.ring()

@@ -63,7 +63,7 @@ class Pong(AtariGame):
     def native_actions(emulator: Any) -> list:
         return emulator.getMinimalActionSet()
 
-    def state(self) -> np.ndarray:
+    def visible_state(self) -> np.ndarray:
         """Centres of what is seen of the paddles and the ball, in frame pixels; NaN for a ball that is not in play."""
         self._check_shown("state")
         ram = self._ale.getRAM().astype(int)

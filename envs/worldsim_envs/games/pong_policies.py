@@ -23,7 +23,7 @@ class Follower:
         self.left -= 1
         if self.rng.random() < self.whim:
             return int(self.rng.integers(len(game.actions.table)))
-        player, _, _, ball = game.state()
+        player, _, _, ball = game.visible_state()
         away = ball + self.aim - player  # NaN without a ball: no way to go
         up, down = float(away < -NEAR_PIXELS), float(away > NEAR_PIXELS)
         return game.actions.decode(game.actions.vector(up=up, down=down))

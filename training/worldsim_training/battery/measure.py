@@ -33,6 +33,12 @@ class Extent:
     """(rollouts, steps) of each drift test."""
     deterministic_frames: int = 0
 
+    @property
+    def frames(self) -> int:
+        """Frames that a world paints for it, without the ends of episodes and the test of determinism."""
+        compared = len(self.step_choices) * self.step_size.frames(self.step_instruments)
+        return self.size.frames(self.instruments) + compared + sum(n * length for n, length in self.drifts)
+
 
 QUICK = Extent(instruments=("control",), size=Size(branches=60, steps=4))
 FULL = Extent(step_choices=(1, 2, 4), drifts=((24, 1000),), deterministic_frames=500)

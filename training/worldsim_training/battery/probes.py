@@ -18,7 +18,7 @@ from worldsim_training.battery.traces import Trace
 
 LEAST_REAL_R2 = 0.8
 """A number of the state is not scored where the probe explains less of it on real held-out frames."""
-FIT_STEPS, BATCH, RATE = 800, 32, 1e-2
+FIT_STEPS, BATCH, RATE = 1200, 32, 1e-2
 HIDDEN, MAPS, SHARPNESS = 16, 24, 4.0
 
 
@@ -64,7 +64,7 @@ class Attention(nn.Module):
 def fit_probe(game: Game, traces: Sequence[Trace], *, seed: int, steps: int = FIT_STEPS) -> Probe:
     """Fit on real traces. ValueError in a game that does not tell its state."""
     if not game.state_names or traces[0].states is None:
-        raise ValueError(f"{game.name} does not tell its state (Game.state)")
+        raise ValueError(f"{game.name} does not tell its state (Game.visible_state)")
     frames, states = (np.concatenate(each) for each in zip(*((one.frames, one.states) for one in traces), strict=True))
     middle, width = np.nanmean(states, axis=0), np.nanstd(states, axis=0)
     targets = torch.from_numpy(np.asarray((states - middle) / width, np.float32))

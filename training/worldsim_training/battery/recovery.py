@@ -56,7 +56,9 @@ def fit_recoverer(game: Game, locate: Locate, traces: Sequence[Trace], *, seed: 
     parts = [windows_of(locate, trace.frames[None], trace.actions[None]) for trace in traces]
     inputs, actions = (np.concatenate(each) for each in zip(*parts, strict=True))
     if not np.abs(inputs).any():
-        raise ValueError(f"the player of {game.name} cannot be read from real frames (Game.player_xy or Game.state)")
+        raise ValueError(
+            f"the player of {game.name} cannot be read from real frames (Game.player_xy or Game.visible_state)"
+        )
     recoverer = Recoverer(game, locate, {})
     for effect in game.effects:
         classes = torch.from_numpy(recoverer.truth(effect, actions))

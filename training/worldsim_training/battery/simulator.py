@@ -92,14 +92,14 @@ class RealSimulator:
         return join(branches, np.stack, axis=0), None if states[0] is None else np.stack(states)
 
     def _branch(self, start: object, actions: np.ndarray) -> tuple[Played, np.ndarray | None]:
-        frame, reward, ended, state = self.game.restore(start), 0.0, False, self.game.state()
+        frame, reward, ended, state = self.game.restore(start), 0.0, False, self.game.visible_state()
         steps = []
         for action in actions:
             if ended:
                 reward = 0.0
             else:
                 frame, reward, ended = self.game.step(action)
-                state = self.game.state()
+                state = self.game.visible_state()
             steps.append((frame, np.float32(reward), ended, state))
         self.progress(len(actions))
         *shown, states = zip(*steps, strict=True)

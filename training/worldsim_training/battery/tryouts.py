@@ -56,11 +56,21 @@ class Size:
     window_steps: int = 64
     state_steps: tuple[int, ...] = (16, 64)
     """Steps ahead at which the state is probed, and pictures are compared."""
-    traces: int = 16
+    traces: int = 32
     """Real traces of either kind on which the instruments are fitted."""
     probe_steps: int = probes.FIT_STEPS
     ceiling_states: int = 60
     """States that give the ceiling of action recovery."""
+
+    def frames(self, names: Sequence[str]) -> int:
+        """Frames that a simulator plays for the instruments named, without the ends of episodes."""
+        each = {
+            "branches": 2 * self.branches * self.steps,
+            "random": self.random * self.steps,
+            "windows": self.windows * self.window_steps,
+            "endings": 0,
+        }
+        return sum(each[kind] for kind in {INSTRUMENTS[name] for name in names})
 
 
 @dataclass
