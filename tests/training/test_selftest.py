@@ -19,7 +19,7 @@ SIZE = Size(
     probe_steps=450,
     ceiling_states=32,
 )
-PLAN = selftest.Plan(episodes=3, max_steps=300, size=SIZE)
+PLAN = selftest.Plan(episodes=3, max_steps=300, size=SIZE, whole=False)
 
 
 @pytest.fixture(scope="module", params=["boxing", "pong"])
@@ -43,12 +43,6 @@ def test_every_broken_copy_is_flagged_by_the_figure_meant_for_it(results):
     assert selftest.complaints(results) == []
     for name, key in MEANT_FOR.items():
         assert not passes(key, results[name][key]), f"{name}: {key} is {results[name][key]}"
-
-
-@pytest.mark.atari
-def test_faults_of_the_show_leave_the_controls_alone(results):
-    for name in ("wrong rewards", "ends early"):
-        assert results[name]["control_c"] == results[name]["action_ratio"] == 1.0
 
 
 @pytest.mark.atari

@@ -41,6 +41,19 @@ MEANT_FOR = {
 """The figure that must flag each of the faults of `broken`."""
 
 
+MEASURED_BY = {
+    "control_c": "control",
+    "action_ratio": "actions",
+    "probe_ratio_16_worst": "states",
+    "reward_f1": "rewards",
+    "false_ends_per_2000": "false_ends",
+    "picture_sharpness_ratio": "pictures",
+    "picture_motion_ratio": "pictures",
+    "picture_colour_emd": "pictures",
+}
+"""The instrument that gives each of those figures."""
+
+
 def passes(key: str, value: float) -> bool:
     """Whether a figure lies within its bar; one that is not a number does not."""
     low, high = BARS[key]

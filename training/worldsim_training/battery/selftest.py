@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from worldsim_envs.games import Game, game_class
-from worldsim_training.battery.bars import MEANT_FOR, failed, passes
+from worldsim_training.battery.bars import MEANT_FOR, MEASURED_BY, failed, passes
 from worldsim_training.battery.broken import broken
 from worldsim_training.battery.simulator import RealSimulator
-from worldsim_training.battery.tryouts import Figures, Size, remembering, set_up
+from worldsim_training.battery.tryouts import INSTRUMENTS, Figures, Size, remembering, set_up
 from worldsim_training.heldout import record_heldout
 
 REAL = "real"
@@ -33,6 +33,8 @@ class Plan:
     """Cut episodes after so many steps; 0: the game ends them."""
     size: Size
     past: int = 4
+    whole: bool = True
+    """Put each broken copy to all instruments; else to the one that is meant to flag it."""
 
 
 FULL = Plan(
@@ -51,7 +53,8 @@ def self_test(
     sound = remembering(bench, RealSimulator(game, heldout))
     out = {}
     for name, simulator in ({REAL: sound} | broken(game, heldout, sound)).items():
-        out[name] = bench.score(simulator)
+        narrow = (MEASURED_BY[MEANT_FOR[name]],) if name in MEANT_FOR and not plan.whole else tuple(INSTRUMENTS)
+        out[name] = bench.score(simulator, narrow)
         progress(name)
     return out
 
