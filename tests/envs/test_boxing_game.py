@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from worldsim_envs.games import Game, game_actions, game_class, game_names, make_game
-from worldsim_envs.games.boxing import OPENING_ACTION_STEPS, OPENING_NOOP_FRAMES, SCALE_X, SCALE_Y, SKIP, next_luck
+from worldsim_envs.games.atari import OPENING_ACTION_STEPS, OPENING_NOOP_FRAMES, SKIP
+from worldsim_envs.games.boxing import SCALE_X, SCALE_Y, next_luck
 
 SPEC = game_actions("boxing")
 GRASS = np.full((64, 64, 3), (110, 156, 66), np.uint8)

@@ -10,6 +10,7 @@ from slide_game import Slide
 from worldsim.action import ActionSpec, Channel
 from worldsim_envs import games
 from worldsim_envs.games import boxing, check, game_class, source_game
+from worldsim_envs.games.atari import shrink_screen
 from worldsim_envs.games.check import check_game
 from worldsim_envs.games.gymnasium_game import shrink
 from worldsim_envs.games.policies import HeldRandom
@@ -43,7 +44,9 @@ def test_a_frame_pixel_is_the_mean_of_its_area(size):
 def test_it_shrinks_as_boxings_own_adapter_does():
     screen = np.random.default_rng(0).integers(0, 256, (210, 160, 3), dtype=np.uint8)
     visible = screen[boxing.TOP : boxing.BOTTOM, boxing.LEFT : boxing.RIGHT]
-    assert np.array_equal(shrink(visible, boxing.SIZE, boxing.SIZE), boxing._shrink(screen))
+    assert np.array_equal(
+        shrink(visible, boxing.SIZE, boxing.SIZE), shrink_screen(screen, boxing.Boxing.crop, boxing.SIZE, boxing.SIZE)
+    )
 
 
 def test_a_frame_shows_the_crop_and_actions_are_the_environments(game):

@@ -11,12 +11,13 @@ and `collapse`. Each instrument first passes on the real game, or nothing is rep
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,6 +29,9 @@ from tqdm import tqdm
 from worldsim.world_model import WorldModel
 from worldsim_envs.games import Game, source_game
 from worldsim_training import ceilings, control, gains, imagine, stability
+from worldsim_training.battery import measure
+from worldsim_training.battery.bars import ANY, BARS
+from worldsim_training.battery.ledger import Ledger
 from worldsim_training.episodes import SPLITS, write_whole
 from worldsim_training.heldout import HeldOut, Moment, record_heldout
 
@@ -55,12 +59,14 @@ class Plan:
     """Real games with other luck that are played on from each window."""
     save_every: int = 8
     """Steps between the real game's save states."""
+    battery: measure.Extent | None = None
+    """What of the battery is measured beside these; None: nothing."""
     batch: int = 13
     """Worlds that are imagined together, eight times as many on a GPU; a CPU runs as many batches as it has threads."""
 
 
-QUICK = Plan(episodes=12, windows=100, horizons=(1, 4, 16), trials=100, real_rollouts=8)
-FULL = Plan(episodes=24, windows=512, horizons=(1, 4, 16, 32), trials=256)
+QUICK = Plan(episodes=12, windows=100, horizons=(1, 4, 16), trials=100, real_rollouts=8, battery=measure.QUICK)
+FULL = Plan(episodes=24, windows=512, horizons=(1, 4, 16, 32), trials=256, battery=measure.FULL)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +74,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", help="name of a shipped world, or a world's folder")
     parser.add_argument("--quick", action="store_true", help="fewer windows and states: some minutes on two CPU cores")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, as one flat object")
+    parser.add_argument(
+        "--parts", type=Path, metavar="FOLDER", help="keep each finished part here, and take up a run that was ended"
+    )
+    parser.add_argument("--long", action="store_true", help="also rollouts of 10,000 steps: hours on a CPU")
     parser.add_argument("--split", choices=SPLITS[1:], default=SPLITS[1], help=f"held-out seeds (default: {SPLITS[1]})")
     parser.add_argument("--steps", type=int, help="denoising steps a frame (default: the world's own)")
     parser.add_argument("--seed", type=int, default=0, help="of episodes, windows, actions and noise (default: 0)")
@@ -86,8 +96,12 @@ def run(args: argparse.Namespace) -> int:
     kind = source_game(model.info.env_id, args.game)
     steps = model.info.default_steps if args.steps is None else args.steps
     _check_fit(model, kind, steps)
+    plan = QUICK if args.quick else FULL
+    if args.long:
+        plan = dataclasses.replace(plan, battery=measure.with_long_drift(plan.battery))
+    numbers = {"split": args.split, "seed": args.seed, "steps": steps}
     with kind() as game:
-        report = evaluate(model, game, QUICK if args.quick else FULL, split=args.split, seed=args.seed, steps=steps)
+        report = evaluate(model, game, plan, **numbers, ledger=_ledger(args, model, game, plan), world=str(args.world))
     report |= _provenance(args, model, game) | {"seconds": round(time.perf_counter() - started, 1)}
     print(table(report))
     if args.json is not None:
@@ -97,13 +111,26 @@ def run(args: argparse.Namespace) -> int:
 
 
 def evaluate(
-    model: WorldModel, game: Game, plan: Plan, *, split: str, seed: int, steps: int, progress: bool = True
-) -> dict[str, float | int | str]:
+    model: WorldModel,
+    game: Game,
+    plan: Plan,
+    *,
+    split: str,
+    seed: int,
+    steps: int,
+    progress: bool = True,
+    ledger: Ledger | None = None,
+    world: str | None = None,
+) -> dict[str, float | int | str | None]:
     """All measurements of a world, flat; the same seed gives the same figures on one build.
+
+    A figure that has no meaning on what was seen is None. `ledger` keeps finished parts. `world` is what another
+    process may load; without it determinism is tried within this one.
 
     Raises ValueError where the world and the game do not fit or an instrument fails on the real game.
     """
     _check_fit(model, type(game), steps)
+    ledger = ledger or Ledger()
     streams = np.random.SeedSequence([seed, SPLITS.index(split)]).spawn(5)
     judge_rng, trial_rng, window_rng, rollout_rng, luck_rng = map(np.random.default_rng, streams)
     heldout = _record(game, plan, split=split, seed=seed, progress=progress)
@@ -113,25 +140,38 @@ def evaluate(
     _check_real_score(control.scores(real).mean())
     span = {"past": model.info.window_frames, "future": max(plan.horizons)}
     moments = heldout.moments(plan.windows, **span, rng=window_rng)
-    ceiling = _ceilings(game, heldout, moments, plan, luck_rng, progress=progress)
+    ceiling = ledger.part("ceilings", lambda: _ceilings(game, heldout, moments, plan, luck_rng, progress=progress))
 
-    work = plan.windows * max(plan.horizons) + 2 * plan.trials * control.HOLD_STEPS + plan.rollouts * plan.rollout_steps
-    rollouts = {"rollouts": plan.rollouts, "length": plan.rollout_steps}
-    with tqdm(total=work, unit="frame", desc="imagine", disable=not progress) as bar:
-        settings = _settings(model, plan, steps, bar.update)
-        return {
-            **gains.measure_gains(model, heldout, moments, horizons=plan.horizons, rng=window_rng, settings=settings),
-            **ceiling,
-            **control.measure_control(model, game, heldout, trials, real, trial_rng, settings),
-            **stability.measure_stability(model, judge, heldout, **rollouts, rng=rollout_rng, settings=settings),
-            **checked,
-            "episodes": len(heldout.episodes),
-            "episode_steps": sum(len(episode.actions) for episode in heldout.episodes),
-            "context_frames": model.info.window_frames,
-            "steps": steps,
-            "split": split,
-            "seed": seed,
-        }
+    def imagined(settings: imagine.Settings) -> Iterator[dict]:
+        """The figures of every part that a world must play for."""
+        sizes = {"horizons": plan.horizons, "rng": window_rng, "settings": settings}
+        yield ledger.part("gains", lambda: gains.measure_gains(model, heldout, moments, **sizes))
+        signs = (model, game, heldout, trials, real, trial_rng, settings)
+        yield ledger.part("signs", lambda: control.measure_control(*signs))
+        length = {"rollouts": plan.rollouts, "length": plan.rollout_steps, "rng": rollout_rng, "settings": settings}
+        yield ledger.part("stability", lambda: stability.measure_stability(model, judge, heldout, **length))
+        if plan.battery is not None:
+            yield measure.Battery(model, game, heldout, judge, ledger, settings, plan.battery, seed, world).figures()
+
+    with tqdm(total=_frames(plan), unit="frame", desc="imagine", disable=not progress) as bar:
+        figures = [*imagined(_settings(model, plan, steps, bar.update))]
+    return {
+        **{key: value for part in figures for key, value in part.items()},
+        **ceiling,
+        **checked,
+        "episodes": len(heldout.episodes),
+        "episode_steps": sum(len(episode.actions) for episode in heldout.episodes),
+        "context_frames": model.info.window_frames,
+        "steps": steps,
+        "split": split,
+        "seed": seed,
+    }
+
+
+def _frames(plan: Plan) -> int:
+    """Frames that a world paints, for the progress bar; the few of the episodes' ends are left out."""
+    own = plan.windows * max(plan.horizons) + 2 * plan.trials * control.HOLD_STEPS + plan.rollouts * plan.rollout_steps
+    return own + (plan.battery.frames if plan.battery is not None else 0)
 
 
 def _record(game: Game, plan: Plan, *, split: str, seed: int, progress: bool) -> HeldOut:
@@ -168,6 +208,14 @@ def _ceilings(
     with tqdm(total=work, unit="step", desc="re-roll", disable=not progress) as bar:
         amount = {"horizons": plan.horizons, "branches": plan.branches}
         return ceilings.measure_ceilings(game, heldout, moments, **amount, rng=rng, progress=bar.update)
+
+
+def _ledger(args: argparse.Namespace, model: WorldModel, game: Game, plan: Plan) -> Ledger:
+    """Where finished parts are kept, for runs that would measure the very same."""
+    told = _provenance(args, model, game)
+    machine = {key: told[key] for key in told if key not in ("command", "quick", "threads")}
+    numbers = {"split": args.split, "seed": args.seed, "steps": args.steps, "batch": plan.batch}
+    return Ledger(args.parts, {**machine, **numbers, "plan": dataclasses.asdict(plan)})
 
 
 def _settings(model: WorldModel, plan: Plan, steps: int, progress: Callable[[int], object]) -> imagine.Settings:
@@ -233,7 +281,7 @@ def _version(package: str) -> str:
 
 def table(report: dict) -> str:
     """The chief figures of a report as lines to read, floors beside them."""
-    r = report
+    r = {key: float("nan") if value is None else value for key, value in report.items()}
     horizons = [int(key.split("_")[1]) for key in r if key.startswith("psnr_")]
     reasons = [f"{key.removeprefix('collapsed_')} {value}" for key, value in r.items() if key.startswith("collapsed_")]
     ends = (f"{name} {r['end_' + name + '_ratio']:.2f}" for name in ("motion", "sharpness", "saturation"))
@@ -251,8 +299,23 @@ def table(report: dict) -> str:
         f"  {r['collapsed']} of {r['rollouts']} ({', '.join(reasons)})",
         "end of rollouts, ratio to real frames",
         f"  {', '.join(ends)}; colours {r['end_colour_emd']:.2f} levels off",
+        *_battery_lines(r),
     ]
     return "\n".join(lines)
+
+
+def _battery_lines(report: dict) -> list[str]:
+    """The battery's figures that have a bar, with what the real game with other luck scores; and what was refused."""
+    lines = []
+    for key, (low, high) in BARS.items():
+        if key in report:
+            luck = f", real game, other luck {report['luck_' + key]:.2f}" if f"luck_{key}" in report else ""
+            wanted = f"{low:g} or more" if high == ANY else f"{low:g} to {high:g}"
+            lines.append(f"  {key} {report[key]:.3f} (wanted {wanted}{luck})")
+    lines += [
+        f"  no {key.removeprefix('refused_')}: {why}" for key, why in report.items() if key.startswith("refused_")
+    ]
+    return ["battery", *lines] if lines else []
 
 
 def _interval(report: dict, key: str, form: str) -> str:

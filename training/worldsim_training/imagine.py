@@ -37,18 +37,34 @@ def begin(model: WorldModel, frames: np.ndarray, actions: np.ndarray, seeds: Seq
     return model.reset(pixels, vectors, [int(seed) for seed in seeds])
 
 
+@dataclass(frozen=True)
+class Played:
+    """What T steps of worlds showed: frames (..., T, H, W, 3) uint8, rewards (..., T) float32, ended (..., T) bool."""
+
+    frames: np.ndarray
+    rewards: np.ndarray
+    ended: np.ndarray
+
+
 def play(
     model: WorldModel, state: WorldState, actions: np.ndarray, settings: Settings
 ) -> tuple[np.ndarray, np.ndarray]:
     """Change the state by T frames under native actions (B, T): frames (B, T, H, W, 3) uint8, ends (B, T) bool."""
+    played = play_outcomes(model, state, actions, settings)
+    return played.frames, played.ended
+
+
+def play_outcomes(model: WorldModel, state: WorldState, actions: np.ndarray, settings: Settings) -> Played:
+    """Change the state by T frames under native actions (B, T[, A]); with the rewards that the world gave."""
     vectors = torch.from_numpy(np.ascontiguousarray(model.actions.encode(actions)))
-    frames, ends = [], []
+    steps = []
     for action in vectors.unbind(1):
         step = model.step(state, action, steps=settings.steps)
-        frames.append(step.frame.permute(0, 2, 3, 1).cpu().numpy())
-        ends.append(step.ended.cpu().numpy())
+        steps.append(
+            (step.frame.permute(0, 2, 3, 1).cpu().numpy(), step.reward.cpu().numpy(), step.ended.cpu().numpy())
+        )
         settings.progress(len(action))
-    return np.stack(frames, axis=1), np.stack(ends, axis=1)
+    return Played(*(np.stack(each, axis=1) for each in zip(*steps, strict=True)))
 
 
 def in_batches(count: int, settings: Settings, work: Callable[[slice, Settings], Result]) -> list[Result]:

@@ -145,7 +145,7 @@ def measure_stability(
         "rollout_steps": length,
         **{f"collapsed_{name}": counts[name] for name in REASONS},
         "rollouts_with_predicted_end": sum(ended),
-        **_against_real(end_statistics(ends, judge.reference), judge.real_end),
+        **against_real(end_statistics(ends, judge.reference), judge.real_end),
         "nearest_real_db_min": min(sign.nearest_db for sign in signs),
         "still_steps_max": max(sign.still_steps for sign in signs),
         "stuck_steps_max": max(sign.stuck_steps for sign in signs),
@@ -157,7 +157,7 @@ def _signs(game: Game, reference: Reference, frames: np.ndarray) -> Signs:
     return read_signs(frames, reference, (game.player_xy, game.opponent_xy))
 
 
-def _against_real(end: dict, real: dict) -> dict[str, float]:
+def against_real(end: dict, real: dict) -> dict[str, float]:
     return {
         "end_motion_ratio": end["motion"] / real["motion"],
         "end_sharpness_ratio": end["sharpness"] / real["sharpness"],

@@ -39,6 +39,11 @@ class Game(ABC):
     actions: ClassVar[ActionSpec]
     max_episode_steps: ClassVar[int]
     """No episode is longer; the game's own end comes first."""
+    effects: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    """What an action does, in parts: of each part its name, and the class of every native action in it, in the order
+    of the action table. Actions of one class do the same to that part. Empty where it is not known."""
+    state_names: ClassVar[tuple[str, ...]] = ()
+    """Names of the numbers that `visible_state` gives; empty where it gives none."""
 
     @abstractmethod
     def reset(self, seed: int | np.random.SeedSequence) -> np.ndarray:
@@ -76,6 +81,13 @@ class Game(ABC):
     @staticmethod
     def opponent_xy(frame: np.ndarray) -> Position | None:
         """Where the opponent is, read from a frame (height, width, 3) uint8 alone; None when none is to be seen."""
+        return None
+
+    def visible_state(self) -> np.ndarray | None:
+        """Numbers of the present state that its frame shows, (S,) float64; None in a game that does not tell them.
+
+        In frame pixels where they are places. NaN for what is not there now.
+        """
         return None
 
     def luck(self) -> Any | None:

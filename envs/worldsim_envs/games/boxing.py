@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from worldsim.action import ActionSpec, Channel
-from worldsim_envs.games.base import Game, PolicyFactory, Position
+from worldsim_envs.games.atari import AtariGame, from_bcd
+from worldsim_envs.games.base import PolicyFactory, Position
 from worldsim_envs.games.policies import HeldRandom, Switching
 
 # The 18 actions of ALE, in its order (ale_py.Action).
@@ -32,10 +32,6 @@ ACTIONS = ActionSpec(
         "fire": ("space",),
     },
 )
-
-SKIP = 4
-OPENING_NOOP_FRAMES = 30
-OPENING_ACTION_STEPS = 30
 
 # Columns and rows of the 160x210 screen that a frame shows. The boxers reach columns 34 to 126 and rows 40 to 171;
 # above them stand the scores (rows 5 to 11) and the clock (17 to 24). So: the ring between its side ropes, from just
@@ -62,15 +58,6 @@ LEAST_AREA = 12.0  # frame pixels; a boxer covers 45 to 140
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """A save state: the emulator with its random generator, and what was shown when it was taken."""
-
-    emulator: Any
-    frame: np.ndarray
-    ended: bool
-
-
-@dataclass(frozen=True)
 class Ring:
     """What a scripted policy sees: both boxers in frame pixels, both scores."""
 
@@ -80,8 +67,8 @@ class Ring:
     opponent_score: int
 
 
-class Boxing(Game):
-    """ALE/Boxing-v5 without sticky actions: 4 screens a step, the frame is the maximum of the last two.
+class Boxing(AtariGame):
+    """ALE/Boxing-v5 without sticky actions.
 
     The player is white, the opponent black. +1 or +2 for a punch that lands, -1 or -2 for one taken; the episode ends
     with the clock (0:01 is the last time shown) or with 100 points (shown as KO). A frame shows ring, scores and clock.
@@ -90,49 +77,21 @@ class Boxing(Game):
     name = "boxing"
     env_id = "ALE/Boxing-v5"
     licence = "ale-py GPL-2.0-only; the ROM's copyright is separate"
-    packages = ("ale-py",)
-    fps = 60 // SKIP
+    rom = "boxing"
+    crop = TOP, LEFT, BOTTOM, RIGHT
     height = width = SIZE
     actions = ACTIONS
     max_episode_steps = 1800
+    # A punch is no part of its own: most of the time the button does nothing that a frame shows.
+    effects = {
+        "x": tuple(int(row[3] - row[2]) for row in ACTIONS.table),
+        "y": tuple(int(row[1] - row[0]) for row in ACTIONS.table),
+    }
+    state_names = ("player_x", "player_y", "opponent_x", "opponent_y")
 
-    def __init__(self) -> None:
-        self._ale = _start_emulator()
-        self._legal = self._ale.getLegalActionSet()
-        self._screens = [np.empty((*self._ale.getScreenDims(), 3), dtype=np.uint8) for _ in range(2)]
-        self._frame: np.ndarray | None = None
-        self._ended = True
-
-    def reset(self, seed: int | np.random.SeedSequence) -> np.ndarray:
-        """Start an episode after 0 to 30 no-op screens and 0 to 30 steps of random play, both drawn from the seed."""
-        rng = np.random.default_rng(seed)
-        self._ale.reset_game()
-        self._ended = False
-        for _ in range(rng.integers(OPENING_NOOP_FRAMES, endpoint=True)):
-            self._ale.act(self._legal[0])
-        self._frame = self._observe(self._legal[0])[0]
-        opening = HeldRandom(rng)
-        for _ in range(rng.integers(OPENING_ACTION_STEPS, endpoint=True)):
-            self.step(opening(self))
-        return self._frame.copy()
-
-    def step(self, action: int) -> tuple[np.ndarray, float, bool]:
-        self._check(action)
-        self._frame, reward = self._observe(self._legal[action])
-        self._ended = self._ale.game_over()
-        return self._frame.copy(), reward, self._ended
-
-    def save(self) -> Snapshot:
-        self._check_shown("episode to save")
-        return Snapshot(self._ale.cloneState(include_rng=True), self._frame.copy(), self._ended)
-
-    def restore(self, state: Snapshot) -> np.ndarray:
-        self._ale.restoreState(state.emulator)
-        self._frame, self._ended = state.frame.copy(), state.ended
-        return self._frame.copy()
-
-    def close(self) -> None:
-        self._frame, self._ended = None, True
+    @staticmethod
+    def native_actions(emulator: Any) -> list:
+        return emulator.getLegalActionSet()
 
     def luck(self) -> int:
         """The shift register that moves the opponent, 16 bits."""
@@ -153,14 +112,20 @@ class Boxing(Game):
         """Change the shift register to any value of its cycle of 32767, of which one game runs through some 7100."""
         self.set_luck(next_luck(int(rng.integers(1, 1 << LUCK_BITS))))
 
+    def visible_state(self) -> np.ndarray:
+        """Heads of both boxers as the console's memory holds them, in frame pixels."""
+        self._check_shown("state")
+        ring = self.ring()
+        return np.array([*ring.player, *ring.opponent], np.float64)
+
     def ring(self) -> Ring:
         """The present state as the console's memory holds it."""
         ram = self._ale.getRAM()
         return Ring(
             player=_to_frame(ram[RAM_PLAYER_X], ram[RAM_PLAYER_Y]),
             opponent=_to_frame(ram[RAM_OPPONENT_X], ram[RAM_OPPONENT_Y]),
-            player_score=_from_bcd(ram[RAM_PLAYER_SCORE]),
-            opponent_score=_from_bcd(ram[RAM_OPPONENT_SCORE]),
+            player_score=from_bcd(ram[RAM_PLAYER_SCORE]),
+            opponent_score=from_bcd(ram[RAM_OPPONENT_SCORE]),
         )
 
     @classmethod
@@ -186,25 +151,6 @@ class Boxing(Game):
         green = _ring_of(frame)[..., 1]
         return _head((GRASS[1] - green) / GRASS[1])
 
-    def _check(self, action: int) -> None:
-        if not isinstance(action, (int, np.integer)) or not 0 <= action < len(self._legal):
-            raise ValueError(f"action {action!r} is not one of Boxing's: use an integer 0..{len(self._legal) - 1}")
-        if self._ended:
-            raise RuntimeError("there is no episode to step; call reset(seed) first")
-
-    def _check_shown(self, what: str) -> None:
-        if self._frame is None:
-            raise RuntimeError(f"there is no {what}; call reset(seed) first")
-
-    def _observe(self, action: Any) -> tuple[np.ndarray, float]:
-        """Play one action for `SKIP` screens; the frame of the last two and the sum of the rewards."""
-        reward = 0.0
-        for i in range(SKIP):
-            reward += self._ale.act(action)
-            if i >= SKIP - 2:
-                self._ale.getScreenRGB(self._screens[i - SKIP])
-        return _shrink(np.maximum(*self._screens)), reward
-
 
 def next_luck(luck: int) -> int:
     """The shift register of 16 bits one screen later."""
@@ -216,47 +162,8 @@ def _feedback(luck: int) -> int:
     return (luck >> 13 ^ luck >> 14) & 1
 
 
-def _start_emulator() -> Any:
-    try:
-        from ale_py import ALEInterface, LoggerMode, roms
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError('the real game Boxing needs ale-py: pip install "worldsim[atari]"') from None
-    ALEInterface.setLoggerMode(LoggerMode.Error)
-    ale = ALEInterface()
-    ale.setFloat("repeat_action_probability", 0.0)
-    ale.setInt("random_seed", 0)
-    ale.setInt("frame_skip", 1)
-    ale.loadROM(roms.get_rom_path("boxing"))
-    return ale
-
-
-def _parts(first: int, end: int) -> np.ndarray:
-    """(SIZE, n) row or column of each of the n equal parts of screen pixels that make up a frame pixel."""
-    cut = SIZE // math.gcd(SIZE, end - first)
-    return np.arange(first, end).repeat(cut).reshape(SIZE, -1)
-
-
-ROW_PARTS, COLUMN_PARTS = _parts(TOP, BOTTOM), _parts(LEFT, RIGHT)
-PARTS = ROW_PARTS.shape[1] * COLUMN_PARTS.shape[1]
-
-
-def _shrink(screen: np.ndarray) -> np.ndarray:
-    """The visible part of a screen (210, 160, 3) uint8 as a frame (64, 64, 3) uint8, each pixel the mean of its area.
-
-    In whole numbers, so the same on every machine. (Pillow's BOX filter takes a pixel on a border whole or not at
-    all, and so shakes a boxer's edges as it walks; its exact `reduce` needs the picture 8 times as large.)
-    """
-    rows = screen[ROW_PARTS].sum(axis=1, dtype=np.uint16)
-    sums = rows[:, COLUMN_PARTS].sum(axis=2, dtype=np.uint16)
-    return ((sums + PARTS // 2) // PARTS).astype(np.uint8)
-
-
 def _to_frame(ram_x: int, ram_y: int) -> Position:
     return (int(ram_x) + HEAD_X - LEFT) / SCALE_X, (int(ram_y) + HEAD_Y - TOP) / SCALE_Y
-
-
-def _from_bcd(byte: int) -> int:
-    return 10 * (int(byte) >> 4) + (int(byte) & 15)
 
 
 def _ring_of(frame: np.ndarray) -> np.ndarray:

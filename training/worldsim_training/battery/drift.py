@@ -1,0 +1,80 @@
+"""Drift: what hundreds and thousands of imagined steps do to a world, judged a stretch at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+
+from worldsim.world_model import WorldModel
+from worldsim_training import imagine, stability
+from worldsim_training.collapse import BLOCK, REASONS, Signs, collapse_reasons
+from worldsim_training.heldout import HeldOut
+
+STRETCH = 500
+"""Steps that are kept and judged together, so that memory does not grow with the length."""
+FAR_DB = 10.0
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The signs of each stretch of one rollout, and its last 64 frames."""
+
+    signs: Sequence[Signs]
+    end: np.ndarray
+
+
+def measure_drift(
+    model: WorldModel,
+    judge: stability.Judge,
+    heldout: HeldOut,
+    *,
+    rollouts: int,
+    length: int,
+    rng: np.random.Generator,
+    settings: imagine.Settings,
+) -> dict[str, float | int]:
+    """Rollouts under random held actions, from held-out pasts: events, and the last 64 frames against real ones.
+
+    A rollout goes on after an end that the world says. Events: `collapsed` and its reasons as `collapse` defines them,
+    in any stretch of 500 steps, the first such stretch in steps; `far` frames (of every tenth) more than 10 dB from
+    every real frame; `frozen_64` steps without change. Keys begin with `drift_{length}_`.
+    """
+    moments = heldout.moments(rollouts, past=model.info.window_frames, future=1, rng=rng)
+    frames, past = heldout.context(moments, model.info.window_frames)
+    actions = stability.held_actions(judge.game, rollouts, length, rng)
+    seeds = rng.integers(2**31, size=rollouts)
+
+    def work(part: slice, settings: imagine.Settings) -> list[Rollout]:
+        state = imagine.begin(model, frames[part], past[part], seeds[part])
+        signs = []
+        for first in range(0, length, STRETCH):
+            painted, _ = imagine.play(model, state, actions[part, first : first + STRETCH], settings)
+            signs.append([judge.signs(one) for one in painted])
+        ends = [one[-BLOCK:].copy() for one in painted]
+        return [Rollout(each, end) for each, end in zip(zip(*signs, strict=True), ends, strict=True)]
+
+    played = [*chain(*imagine.in_batches(rollouts, settings, work))]
+    figures = _events(played, judge, length) | stability.against_real(
+        stability.end_statistics([one.end for one in played], judge.reference), judge.real_end
+    )
+    return {f"drift_{length}_{key}": value for key, value in figures.items()}
+
+
+def _events(played: Sequence[Rollout], judge: stability.Judge, length: int) -> dict[str, float | int]:
+    reasons = [[collapse_reasons(signs, judge.limits) for signs in one.signs] for one in played]
+    firsts = [next((i for i, found in enumerate(each) if found), None) for each in reasons]
+    counts = Counter(name for each in reasons for name in {*chain(*each)})
+    broken = [first for first in firsts if first is not None]
+    return {
+        "rollouts": len(played),
+        "collapsed": len(broken),
+        **{f"collapsed_{name}": counts[name] for name in REASONS},
+        "first_collapse_step": min(broken) * STRETCH if broken else length,
+        "far": sum(any(signs.nearest_db < FAR_DB for signs in one.signs) for one in played),
+        "frozen_64": sum(any(signs.still_steps >= BLOCK for signs in one.signs) for one in played),
+        "nearest_real_db_min": min(signs.nearest_db for one in played for signs in one.signs),
+    }
