@@ -312,6 +312,7 @@ def test_a_recording_with_other_actions_is_refused_with_both(finished, tmp_path)
         (("stage=export_",), f"unknown stage 'export_'; use one of {', '.join(STAGES)}"),
         (("world.distillation=lcm",), "world.distillation is 'lcm'; use one of consistency, ode"),
         (("stage=teacher_forcing", "world.init=bidirectional"), "run stage=bidirectional to its end first"),
+        (("scale=zero",), "scale is 'zero'; use one of ddp, fsdp"),
         (("device=toaster",), "unknown device 'toaster'; use auto, cpu or cuda"),
         (("world.game=chess",), "unknown game 'chess'"),
         (("gates.motion=[1.4,0.7]",), "gates.motion is 1.4 to 0.7; give the least ratio, then the most"),

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
@@ -23,18 +23,13 @@ class StoppedElsewhere(RuntimeError):
     """The first process could not go on; its own error says why."""
 
 
-@contextmanager
-def together() -> Iterator[None]:
-    """Join the processes that `torchrun` started, where it did, until the block ends."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield
+def join() -> None:
+    """Meet the other processes that `torchrun` started, where it did; once, until this one ends."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         return
     # Numbers on the CPU travel by gloo, even where networks and gradients are on GPUs.
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=LONGEST_WAIT)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    atexit.register(dist.destroy_process_group)
 
 
 def count() -> int:
