@@ -470,7 +470,7 @@ def test_judging_by_other_gates_leaves_the_folders_of_a_multirun():
     with initialize_config_module("worldsim_training.conf", version_base="1.3"):
         job = compose("training", return_hydra_config=True).hydra.job
     gate_keys = {f"gates.{each.name}" for each in fields(config.GatesConfig)}
-    assert set(job.config.override_dirname.exclude_keys) == {"out", "stage", "stop_after_s"} | gate_keys
+    assert set(job.config.override_dirname.exclude_keys) == {"out", "scale", "stage", "stop_after_s"} | gate_keys
 
 
 def test_the_folders_of_a_multirun_may_be_swept_over(own_world, tmp_path, monkeypatch):

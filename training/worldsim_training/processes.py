@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
@@ -29,7 +30,7 @@ def join() -> None:
         return
     # Numbers on the CPU travel by gloo, even where networks and gradients are on GPUs.
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=LONGEST_WAIT)
-    atexit.register(dist.destroy_process_group)
+    atexit.register(_leave)
 
 
 def count() -> int:
@@ -118,6 +119,13 @@ def first_clips(share: float, clips: int, setting: str) -> int:
         seen = f"{setting}={share} takes {chosen} of {clips * count()} clips"
         raise ValueError(f"{seen}, which {count()} processes cannot share evenly; choose another share or loop.batch")
     return chosen // count()
+
+
+def _leave() -> None:
+    # Gloo's threads drop their last tensors a moment late and need the interpreter for it; one that is gone by then
+    # aborts the process, with all its work done (seen in 1 of 30 ends with torch 2.13).
+    time.sleep(0.5)
+    dist.destroy_process_group()
 
 
 def _own_gpu() -> torch.device:
