@@ -142,8 +142,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    with processes.together():
-        run(chosen.folder, chosen.scales, str(processes.own_device(device_named(chosen.device))))
+    processes.join()
+    run(chosen.folder, chosen.scales, str(processes.own_device(device_named(chosen.device))))
 
 
 def run(out: Path, scales: list[str], device: str) -> None:

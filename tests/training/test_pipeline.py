@@ -312,6 +312,7 @@ def test_a_recording_with_other_actions_is_refused_with_both(finished, tmp_path)
         (("stage=export_",), f"unknown stage 'export_'; use one of {', '.join(STAGES)}"),
         (("world.distillation=lcm",), "world.distillation is 'lcm'; use one of consistency, ode"),
         (("stage=teacher_forcing", "world.init=bidirectional"), "run stage=bidirectional to its end first"),
+        (("scale=zero",), "scale is 'zero'; use one of ddp, fsdp"),
         (("device=toaster",), "unknown device 'toaster'; use auto, cpu, cuda or cuda:N"),
         (("world.game=chess",), "unknown game 'chess'"),
         (("gates.motion=[1.4,0.7]",), "gates.motion is 1.4 to 0.7; give the least ratio, then the most"),
@@ -469,7 +470,7 @@ def test_judging_by_other_gates_leaves_the_folders_of_a_multirun():
     with initialize_config_module("worldsim_training.conf", version_base="1.3"):
         job = compose("training", return_hydra_config=True).hydra.job
     gate_keys = {f"gates.{each.name}" for each in fields(config.GatesConfig)}
-    assert set(job.config.override_dirname.exclude_keys) == {"out", "stage", "stop_after_s"} | gate_keys
+    assert set(job.config.override_dirname.exclude_keys) == {"out", "scale", "stage", "stop_after_s"} | gate_keys
 
 
 def test_the_folders_of_a_multirun_may_be_swept_over(own_world, tmp_path, monkeypatch):

@@ -42,8 +42,8 @@ def main(settings: DictConfig) -> None:
         job = HydraConfig.get()
         if job.mode == RunMode.MULTIRUN:
             chosen = replace(chosen, out=job.runtime.output_dir)
-        with processes.together():
-            done, tells = Pipeline(chosen).run(), processes.is_first()
+        processes.join()
+        done = Pipeline(chosen).run()
     except processes.StoppedElsewhere:
         raise SystemExit(1) from None
     except (ValueError, OSError, ImportError, TrainingFault, GateFailed, OmegaConfBaseException) as error:
@@ -52,7 +52,7 @@ def main(settings: DictConfig) -> None:
         raise SystemExit("worldsim_training: a recording process died; the same command goes on") from None
     except KeyboardInterrupt:
         raise SystemExit("worldsim_training: interrupted; the same command goes on") from None
-    if tells and not done:
+    if processes.is_first() and not done:
         print("Time is up; the same command goes on from the last checkpoint.")
 
 

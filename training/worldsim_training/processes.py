@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
@@ -23,18 +24,13 @@ class StoppedElsewhere(RuntimeError):
     """The first process could not go on; its own error says why."""
 
 
-@contextmanager
-def together() -> Iterator[None]:
-    """Join the processes that `torchrun` started, where it did, until the block ends."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield
+def join() -> None:
+    """Meet the other processes that `torchrun` started, where it did; once, until this one ends."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         return
     # Numbers on the CPU travel by gloo, even where networks and gradients are on GPUs.
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=LONGEST_WAIT)
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
+    atexit.register(_leave)
 
 
 def count() -> int:
@@ -115,6 +111,13 @@ def first_clips(share: float, clips: int, setting: str) -> int:
         seen = f"{setting}={share} takes {chosen} of {clips * count()} clips"
         raise ValueError(f"{seen}, which {count()} processes cannot share evenly; choose another share or loop.batch")
     return chosen // count()
+
+
+def _leave() -> None:
+    # Gloo's threads drop their last tensors a moment late and need the interpreter for it; one that is gone by then
+    # aborts the process, with all its work done (seen in 1 of 30 ends with torch 2.13).
+    time.sleep(0.5)
+    dist.destroy_process_group()
 
 
 def _own_gpu() -> torch.device:
