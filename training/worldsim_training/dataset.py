@@ -39,7 +39,8 @@ class Clip:
 
     def to(self, device: torch.device | str) -> Clip:
         """The same clip on another device."""
-        return Clip(*(getattr(self, each.name).to(device, non_blocking=True) for each in fields(self)))
+        onward = torch.device(device).type != "cpu"  # the CPU would read what has not come back yet
+        return Clip(*(getattr(self, each.name).to(device, non_blocking=onward) for each in fields(self)))
 
     def every(self, step: int, first: int) -> Clip:
         """Every step-th window, from number `first` on."""
