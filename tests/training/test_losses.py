@@ -1,12 +1,21 @@
 """The losses and the consistency target, against closed forms: a scalar Gaussian, a linear student."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 from gaussian_world import Gaussian
 
 from worldsim.sampler import OdeSampler, add_noise, ode_grid, velocity
-from worldsim_training.losses import clean_weight, consistency_points, consistency_target, frame_error, weighted_mean
+from worldsim_training.losses import (
+    SOLVERS,
+    clean_weight,
+    consistency_points,
+    consistency_target,
+    frame_error,
+    weighted_mean,
+)
 
 STD, SHIFT, INTERVALS = 0.3, 5.0, 48
 DATA = Gaussian(0.0, STD)
@@ -18,7 +27,19 @@ def composed_solver(grid):
     return sampler(DATA.clean_frame, lambda: torch.ones(1, dtype=torch.float64)).item()
 
 
-def solve_student(grid, last_index, start):
+def composed_heun(grid):
+    """The same for Heun's solution, with Euler's in the last interval; written for one number."""
+    x = 1.0
+    for sigma, sigma_next in pairwise(grid.tolist()):
+        slope = (x - DATA.clean_frame(torch.tensor(x), sigma).item()) / sigma
+        end = x + (sigma_next - sigma) * slope
+        if sigma_next:
+            slope = (slope + (end - DATA.clean_frame(torch.tensor(end), sigma_next).item()) / sigma_next) / 2
+        x += (sigma_next - sigma) * slope
+    return x
+
+
+def solve_student(grid, last_index, start, solver="euler"):
     """Factors (N,) of a student that is linear at each node, fitted to its targets until they no longer change.
 
     Nodes 0..last_index are trained, from the data end of the path to pure noise; `start` is the factor of the others.
@@ -35,7 +56,8 @@ def solve_student(grid, last_index, start):
     for n in range(last_index, -1, -1):
         index = torch.full((len(x_0), 1), n)
         x_n, sigma, sigma_next = consistency_points(x_0, eps, index, grid)
-        target = consistency_target(x_n, DATA.clean_frame(x_n, sigma), sigma, sigma_next, answer)
+        x_next = SOLVERS[solver](x_n, DATA.clean_frame(x_n, sigma), sigma, sigma_next, DATA.clean_frame)
+        target = consistency_target(x_next, sigma_next, answer)
         factor[n] = (x_n * target).sum() / x_n.square().sum()
         assert frame_error(factor[n] * x_n, target).max() < 1e-10  # a linear student can fit it
     return factor
@@ -104,6 +126,13 @@ def test_a_consistent_student_equals_the_composed_solver():
     assert factor[0].item() / STD - 1 == pytest.approx(-0.138, abs=0.005)
 
 
+def test_heuns_solver_shrinks_a_gaussian_less_as_calculated():
+    grid = ode_grid(INTERVALS, SHIFT)
+    factor = solve_student(grid, INTERVALS - 1, start=0.0, solver="heun")
+    assert factor[0].item() == pytest.approx(composed_heun(grid), rel=1e-6)
+    assert factor[0].item() / STD - 1 == pytest.approx(-0.052, abs=0.005)
+
+
 def test_only_the_terminal_interval_heals_a_wrong_start():
     grid = ode_grid(INTERVALS, SHIFT)
     wrong = 7.0
@@ -122,6 +151,7 @@ def test_each_frame_stands_at_its_own_point_of_the_path():
     x_n, sigma, sigma_next = consistency_points(x_0, eps, index, grid)
     assert torch.equal(x_n[0, 0], eps[0, 0]) and (sigma[0, 0], sigma_next[0, 2]) == (1, 0)
     assert torch.allclose(x_n, (1 - sigma[..., None, None, None]) * x_0 + sigma[..., None, None, None] * eps)
-    target = consistency_target(x_n, x_0, sigma, sigma_next, lambda x, level: torch.full_like(x, torch.nan))
+    x_next = SOLVERS["euler"](x_n, x_0, sigma, sigma_next, None)
+    target = consistency_target(x_next, sigma_next, lambda x, level: torch.full_like(x, torch.nan))
     assert torch.equal(target.isfinite().all(dim=(-3, -2, -1)), index == 3)  # only there it needs no further answer
     assert torch.equal(target[index == 3], x_0[index == 3])

@@ -9,12 +9,13 @@ from tiny import tiny_denoiser
 from worldsim.codec import PixelCodec
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
-from worldsim.sampler import FewStepSampler, step_sigmas
+from worldsim.sampler import FewStepSampler, euler_step, step_sigmas
 from worldsim_training import journal, loop, validate
 from worldsim_training.config import ConsistencyConfig, ContextConfig, LoopConfig, TeacherForcingConfig
 from worldsim_training.consistency import Consistency
 from worldsim_training.context import paint_clip
 from worldsim_training.dataset import Clip, ClipSampler, Recording
+from worldsim_training.losses import heun_step
 from worldsim_training.outcomes import Outcomes
 from worldsim_training.teacher_forcing import TeacherForcing
 
@@ -134,6 +135,27 @@ def test_distillation_trains_every_interval_and_the_last_one_on_its_teacher(reco
     loss.backward()
     assert not any(weight.grad is not None for weight in (*stage.teacher.parameters(), *stage.average.parameters()))
     assert all(weight.grad is not None for weight in stage.student.parameters())
+
+
+def test_heuns_step_asks_the_teacher_at_both_ends(recording, monkeypatch):
+    network = tiny_denoiser(height=HEIGHT, width=WIDTH, action_size=4, dim=16, depth=1)
+    config = ConsistencyConfig(intervals=4, grid_shift=2.0, solver="heun")
+    stage = Consistency(network, config, ContextConfig(painted_share=0.0))
+    teacher, average = (spied(each, monkeypatch) for each in (stage.teacher, stage.average))
+    loss = stage.loss(ClipSampler(recording, 4, 32, seed=0).sample(), torch.Generator().manual_seed(0))
+    (x_n, sigma, *_, first), (end, level, *_, second) = teacher
+    x_next, sigma_next = average[0][:2]
+    expected = heun_step(x_n, first, sigma, sigma_next, lambda x, there: second)
+    assert torch.allclose(x_next, expected, atol=1e-5) and torch.equal(
+        level[sigma_next > 0], sigma_next[sigma_next > 0]
+    )
+    assert torch.allclose(end, euler_step(x_n, first, sigma, sigma_next), atol=1e-5) and loss.isfinite()
+
+
+def test_an_unknown_solver_is_refused():
+    network = tiny_denoiser(height=HEIGHT, width=WIDTH, action_size=4, dim=16, depth=1)
+    with pytest.raises(ValueError, match="consistency.solver is 'rk4'; use one of euler, heun"):
+        Consistency(network, ConsistencyConfig(solver="rk4"), ContextConfig())
 
 
 def test_a_share_kept_at_pure_noise_learns_the_mean_of_its_teacher_and_all_else_is_distilled(recording, monkeypatch):

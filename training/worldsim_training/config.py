@@ -106,6 +106,9 @@ class ConsistencyConfig:
     grid_shift: float = 2.0
     """Shift of the distillation grid; need not be the sampler's. The last interval biases the solver most, and a small
     shift shortens it."""
+    solver: str = "euler"
+    """Of the teacher's step along the path: euler, or heun, which shrinks samples less for one more pass of the
+    teacher; its last interval is Euler's."""
     mean_share: float = 0.0
     """Share of frames at pure noise, where the student keeps answering its teacher's mean instead of a sample."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -12,7 +14,7 @@ from worldsim_training.config import ConsistencyConfig, ContextConfig
 from worldsim_training.context import spoil
 from worldsim_training.dataset import Clip
 from worldsim_training.distillation import Distillation
-from worldsim_training.losses import consistency_points, consistency_target, frame_error
+from worldsim_training.losses import SOLVERS, consistency_points, consistency_target, frame_error
 
 
 class Consistency(Distillation):
@@ -21,6 +23,8 @@ class Consistency(Distillation):
     name = "consistency"
 
     def __init__(self, teacher: CausalDiT, config: ConsistencyConfig, context: ContextConfig) -> None:
+        if config.solver not in SOLVERS:
+            raise ValueError(f"consistency.solver is {config.solver!r}; use one of {', '.join(SOLVERS)}")
         super().__init__(teacher, context)
         self.config = config
         self.grid = ode_grid(config.intervals, config.grid_shift)
@@ -32,10 +36,10 @@ class Consistency(Distillation):
         eps = draws.normal(x_0.shape, generator)
         x_n, sigma, sigma_next = consistency_points(x_0, eps, index, self.grid.to(x_0.device))
         with torch.no_grad():
-            teacher_x_0 = conditions.predict(self.teacher, x_n, sigma)
-            target = consistency_target(
-                x_n, teacher_x_0, sigma, sigma_next, lambda x, level: conditions.predict(self.average, x, level)
-            )
+            teacher, average = (partial(conditions.predict, network) for network in (self.teacher, self.average))
+            teacher_x_0 = teacher(x_n, sigma)
+            x_next = SOLVERS[self.config.solver](x_n, teacher_x_0, sigma, sigma_next, teacher)
+            target = consistency_target(x_next, sigma_next, average)
             if self.config.mean_share:
                 target = torch.where((index == 0)[..., None, None, None], teacher_x_0, target)
         predicted = conditions.predict(self.student, x_n, sigma)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from worldsim.sampler import add_noise, euler_step
+from worldsim.sampler import add_noise, euler_step, velocity
 from worldsim_training import processes
+
+Answer = Callable[[Tensor, Tensor], Tensor]
+"""(x (B, T, C, H, W), sigma (B, T)) -> predicted clean frames (B, T, C, H, W)."""
+
+Solver = Callable[[Tensor, Tensor, Tensor, Tensor, Answer], Tensor]
+"""(x_n, the teacher's answer there, sigma_n, sigma_{n+1}, the teacher) -> x_{n+1}."""
 
 
 def clean_weight(sigma: Tensor, floor: float) -> Tensor:
@@ -40,16 +48,31 @@ def consistency_points(x_0: Tensor, eps: Tensor, index: Tensor, grid: Tensor) ->
     return add_noise(x_0, eps, sigma), sigma, sigma_next
 
 
-def consistency_target(x_n: Tensor, teacher_x_0: Tensor, sigma: Tensor, sigma_next: Tensor, answer) -> Tensor:
+def heun_step(x_t: Tensor, x_0: Tensor, sigma: Tensor, sigma_next: Tensor, answer: Answer) -> Tensor:
+    """Heun's step of the probability flow from sigma down to sigma_next, both (B, T): the mean slope of both ends.
+
+    x_0: what `answer` gives at (x_t, sigma). Where sigma_next is 0 it is Euler's, since no network is trained there.
+    """
+    end, is_last = euler_step(x_t, x_0, sigma, sigma_next), _per_frame(sigma_next == 0)
+    there = torch.where(sigma_next == 0, sigma, sigma_next)
+    slope = (velocity(x_t, x_0, sigma) + velocity(end, answer(end, there), there)) / 2
+    return torch.where(is_last, end, x_t + _per_frame(sigma_next - sigma) * slope)
+
+
+SOLVERS: dict[str, Solver] = {
+    "euler": lambda x_t, x_0, sigma, sigma_next, answer: euler_step(x_t, x_0, sigma, sigma_next),
+    "heun": heun_step,
+}
+"""The steps by which a teacher leads from x_n to x_{n+1}."""
+
+
+def consistency_target(x_next: Tensor, sigma_next: Tensor, answer: Answer) -> Tensor:
     """What the student must answer at x_n (causal consistency distillation, arXiv 2605.15141 §3).
 
-    One Euler step with the teacher's clean frame leads to x_{n+1}; there the EMA target answers. answer: function
-    (x_{n+1}, sigma_{n+1}) -> (B, T, C, H, W). In the terminal interval, sigma_{n+1} = 0, the Euler step's end is itself
-    the target: the interval that released code leaves untrained.
+    x_next: where one step of the teacher's solver leads from x_n; there the EMA target answers. In the terminal
+    interval, sigma_{n+1} = 0, that end is itself the target: the interval that released code leaves untrained.
     """
-    x_next = euler_step(x_n, teacher_x_0, sigma, sigma_next)
-    terminal = (sigma_next == 0).reshape(*sigma_next.shape, 1, 1, 1)
-    return torch.where(terminal, x_next, answer(x_next, sigma_next))
+    return torch.where(_per_frame(sigma_next == 0), x_next, answer(x_next, sigma_next))
 
 
 def guided(conditional: Tensor, unconditional: Tensor, w: float) -> Tensor:
@@ -75,3 +98,8 @@ def matching_loss(x: Tensor, gradient: Tensor) -> Tensor:
     """1/2 mean (x - sg(x - g))^2 in float64, whose slope in x is g / numel (arXiv 2405.14867, appendix)."""
     x = x.double()
     return 0.5 * (x - (x - gradient).detach()).square().mean()
+
+
+def _per_frame(values: Tensor) -> Tensor:
+    """(B, T) -> (B, T, 1, 1, 1)"""
+    return values[..., None, None, None]
