@@ -53,6 +53,16 @@ def test_its_commands_run(command, tmp_path, monkeypatch, capsys):
     assert main(shlex.split(command)[1:]) == 0
 
 
+@pytest.mark.atari
+def test_a_recorded_session_replays_as_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (record,) = (each for each in COMMANDS if "--replay session.json" in each)
+    (check,) = (each for each in COMMANDS if each.startswith("worldsim replay"))
+    for command in (record.replace("--seconds 20", "--seconds 0.4"), check):
+        assert main(shlex.split(command)[1:]) == 0
+    assert "same" in capsys.readouterr().out
+
+
 def run_line(line, monkeypatch):
     """One line as a user types it, in this process, small where a line of SMALL says how."""
     words = shlex.split(line, comments=True)
