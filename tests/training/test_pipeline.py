@@ -22,9 +22,10 @@ from PIL import Image
 from worldsim.action import ActionSpec
 from worldsim.world_model import WorldModel
 from worldsim_envs import games
-from worldsim_training import __main__, checkpoint, conf, config, dmd, episodes, journal, loop, pipeline
+from worldsim_training import __main__, checkpoint, conf, config, dmd, episodes, journal, loop, pipeline, plan
 from worldsim_training.gates import GateFailed
-from worldsim_training.pipeline import STAGES, Pipeline
+from worldsim_training.pipeline import Pipeline
+from worldsim_training.plan import STAGES
 
 TINY_MODEL = {"dim": 16, "depth": 1, "heads": 2, "window": 3, "conv_widths": [8, 8]}
 TINY_LOOP = {"steps": 4, "batch": 2, "learning_rate": 1e-3, "warmup": 1, "checkpoint_every": 2}
@@ -312,6 +313,7 @@ def test_a_recording_with_other_actions_is_refused_with_both(finished, tmp_path)
         (("stage=export_",), f"unknown stage 'export_'; use one of {', '.join(STAGES)}"),
         (("world.distillation=lcm",), "world.distillation is 'lcm'; use one of consistency, ode"),
         (("stage=teacher_forcing", "world.init=bidirectional"), "run stage=bidirectional to its end first"),
+        (("world.consistency.solver=rk4",), "world.consistency.solver is 'rk4'; use one of euler, heun"),
         (("scale=zero",), "scale is 'zero'; use one of ddp, fsdp"),
         (("device=toaster",), "unknown device 'toaster'; use auto, cpu, cuda or cuda:N"),
         (("world.game=chess",), "unknown game 'chess'"),
@@ -413,8 +415,8 @@ def composed(*words):
 )
 @pytest.mark.parametrize("world", ["boxing", "minigrid"])
 def test_a_preset_names_the_stages(preset, stages, world):
-    made = Pipeline(composed(f"pipeline={preset}", f"world={world}"))
-    assert made.stages() == stages.split() and made.world.name == world
+    made = composed(f"pipeline={preset}", f"world={world}")
+    assert plan.stages(made) == stages.split() and made.world.name == world
     assert made.world.release == ("dmd" if "dmd" in stages else "distillation")
 
 

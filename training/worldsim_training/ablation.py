@@ -33,7 +33,8 @@ from worldsim_training.dataset import Recording
 from worldsim_training.episodes import write_whole
 from worldsim_training.gates import GateFailed
 from worldsim_training.loop import TrainingFault
-from worldsim_training.pipeline import DISTILLATIONS, Pipeline
+from worldsim_training.pipeline import Pipeline
+from worldsim_training.plan import DISTILLATIONS
 
 register()
 

@@ -14,7 +14,7 @@ import torch
 from worldsim_training.config import AblationConfig
 from worldsim_training.episodes import write_whole
 from worldsim_training.journal import LOG, read_log
-from worldsim_training.pipeline import DISTILLATIONS
+from worldsim_training.plan import DISTILLATIONS
 from worldsim_training.stage_folder import NETWORK, SCORES, WEIGHTS
 
 COST = "cost.json"

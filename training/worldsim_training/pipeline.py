@@ -22,7 +22,7 @@ from worldsim.rollout import Sampler
 from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, OdeSampler, ode_grid, step_sigmas
 from worldsim.world_model import Starts, WorldInfo, WorldModel
 from worldsim_envs.games import game_class
-from worldsim_training import collect, dmd, gates, loop, parallel, placement, processes, validate
+from worldsim_training import collect, dmd, gates, loop, placement, plan, processes, validate
 from worldsim_training.bidirectional import Bidirectional
 from worldsim_training.config import (
     ConsistencyConfig,
@@ -31,7 +31,6 @@ from worldsim_training.config import (
     OutcomesConfig,
     TeacherForcingConfig,
     TrainingConfig,
-    ValidationConfig,
 )
 from worldsim_training.consistency import Consistency
 from worldsim_training.dataset import Clip, ClipSampler, Recording
@@ -41,10 +40,6 @@ from worldsim_training.outcomes import Outcomes
 from worldsim_training.stage_folder import NETWORK, SCORES, SETTINGS, StageFolder, network_hash, replace_folder
 from worldsim_training.teacher_forcing import TeacherForcing
 
-STAGES = ("collect", "bidirectional", "teacher_forcing", "consistency", "ode", "dmd", "outcomes", "export")
-DISTILLATIONS = {"consistency": "consistency", "ode": "ode", "none": "teacher_forcing"}
-"""The stage whose network each way of distillation leaves."""
-RELEASES = ("distillation", "dmd")
 MOST_REWARDS = 64
 
 StageConfig = TeacherForcingConfig | ConsistencyConfig | OdeConfig | DmdConfig | OutcomesConfig
@@ -66,25 +61,14 @@ class Pipeline:
         self.started = processes.ask_first(time.monotonic)
         self.has_trained = False
         self.recordings: dict[str, Recording] = {}
-        _check(config, self.validation)
-        self._check_shares()
+        plan.check(config, self.validation)
 
     def run(self) -> bool:
         """All stages of the world, or the one asked for; False where `stop_after_s` was up before the end.
 
         GateFailed where a stage's scores do not let the next one begin.
         """
-        return all(getattr(self, name)() for name in self.stages())
-
-    def stages(self) -> list[str]:
-        """Names of the stages that this run takes, in turn."""
-        if self.config.stage:
-            return [self.config.stage]
-        world = self.world
-        scored = bool(world.dmd.loop.steps) and world.dmd.scoring == "bidirectional"
-        wanted = {stage: stage == world.distillation for stage in ("consistency", "ode")}
-        wanted |= {"bidirectional": scored or world.init == "bidirectional", "dmd": bool(world.dmd.loop.steps)}
-        return [stage for stage in STAGES if wanted.get(stage, True)]
+        return all(getattr(self, name)() for name in plan.stages(self.config))
 
     def collect(self) -> bool:
         """Record the game, unless the folder already holds the whole recording."""
@@ -189,18 +173,6 @@ class Pipeline:
         return True
 
     # --- what the stages share ---
-
-    def _check_shares(self) -> None:
-        """ValueError where a stage of this run has batches that the processes cannot share evenly."""
-        world = self.world
-        painted = ("world.context.painted_share", world.context.painted_share)
-        shares = dict.fromkeys(("teacher_forcing", "consistency", "ode"), painted)
-        shares["dmd"] = ("world.dmd.other_actions_share", world.dmd.other_actions_share)
-        for stage in (name for name in self.stages() if name not in ("collect", "export")):
-            clips = loop.clips_at_once(getattr(world, stage).loop)
-            if stage in shares:
-                setting, share = shares[stage]
-                processes.first_clips(share, clips, setting)
 
     def _distil(
         self, name: str, config: StageConfig, make: Callable[[CausalDiT], Consistency | OdeDistillation]
@@ -310,7 +282,7 @@ class Pipeline:
         return Consistency(teacher, self.world.consistency, self.world.context)
 
     def _distilled(self) -> Path:
-        return self._result(DISTILLATIONS[self.world.distillation])
+        return self._result(plan.DISTILLATIONS[self.world.distillation])
 
     def _released(self) -> Path:
         return self._result("dmd") if self.world.release == "dmd" else self._distilled()
@@ -378,26 +350,3 @@ class Pipeline:
         compiled = compiled and self.config.compile and placement.has_compiler()
         moves = processes.count() > 1 and self.config.scale == "fsdp"  # graphs want weights that stay where they are
         return graphed(network, compiled=compiled) if self.config.graphs and not moves else network
-
-
-def _check(config: TrainingConfig, validation: ValidationConfig) -> None:
-    """ValueError where a setting is not one that the stages can run with."""
-    world = config.world
-    if config.stage not in (None, *STAGES):
-        raise ValueError(f"unknown stage {config.stage!r}; use one of {', '.join(STAGES)}")
-    if world.distillation not in DISTILLATIONS:
-        raise ValueError(f"world.distillation is {world.distillation!r}; use one of {', '.join(DISTILLATIONS)}")
-    if validation.clips < 1 or validation.frames < 2:
-        seen = f"{validation.clips} clips of {validation.frames} frames"
-        raise ValueError(f"validation on {seen}; it needs at least 1 clip and 2 frames")
-    if world.data.clip_frames < 2:
-        raise ValueError(f"world.data.clip_frames is {world.data.clip_frames}; a clip has at least 2 frames")
-    if world.release not in RELEASES:
-        raise ValueError(f"world.release is {world.release!r}; use one of {', '.join(RELEASES)}")
-    if config.scale not in parallel.SCALES:
-        raise ValueError(f"scale is {config.scale!r}; use one of {', '.join(parallel.SCALES)}")
-    dmd.check(world.dmd)
-    gates.check(config.gates)
-    stages = (world.bidirectional, world.teacher_forcing, world.consistency, world.ode, world.outcomes)
-    for stage in (*stages, *((world.dmd,) if world.dmd.loop.steps else ())):
-        loop.check(stage.loop)
