@@ -271,7 +271,7 @@ class PlayedScore:
     """
 
     def __init__(self, network: CausalDiT, sampler: FewStepSampler, clips: Clip, context_frames: int) -> None:
-        self.network = average_of(network).to(torch.bfloat16)
+        self.network = nn.Module.to(average_of(network), torch.bfloat16)  # diffusers' own would warn of nothing
         self.player: CausalDiT | GraphedDiT = self.network
         self.sampler, self.clips, self.context_frames = sampler, clips, context_frames
 
