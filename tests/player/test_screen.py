@@ -10,6 +10,7 @@ pygame = pytest.importorskip("pygame")
 from worldsim.player import controls, hud  # noqa: E402
 from worldsim.player.controls import COMMANDS, HELP, Keys  # noqa: E402
 from worldsim.player.loop import Figures  # noqa: E402
+from worldsim.player.screen import Window  # noqa: E402
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
 
@@ -123,16 +124,18 @@ def test_the_help_names_every_command_and_every_action(window):
     assert {meaning for _, meaning in controls.help_rows(tiny_actions())} == set(tiny_actions().keys)
 
 
-@pytest.mark.parametrize("height", [512, 960])
-def test_panel_and_help_fit_the_window(window, height):
-    unit = min(max(height / 512, 1.0), 1.5)
-    surface = pygame.Surface((2000, 2000))
-    canvas = hud.Canvas(surface, unit)
-    field = pygame.Rect(0, 0, 2000, canvas.px(540))
-    hud.draw_help(canvas, field, controls.help_rows(tiny_actions()))
-    assert surface.get_bounding_rect().height > 0
-    drawn = np.flatnonzero(pygame.surfarray.array3d(surface).any(axis=(0, 2)))
-    assert 0 <= drawn[0] and drawn[-1] < field.height - 1 and drawn[0] > 0
+@pytest.mark.parametrize("scale", [1, 4, 10, 18])
+def test_the_help_is_whole_at_every_size(monkeypatch, scale):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    window = Window("Tiny", (48, 64), tiny_actions(), scale=scale)
+    before = shot(window)
+    tap("h")
+    drawn = np.argwhere((shot(window) != before).any(axis=2))
+    line = window._layout()[2]
+    rows = len(HELP) + len(tiny_actions().keys)
+    assert (drawn.min(axis=0) > 0).all() and drawn[:, 0].max() < line.width - 1 and drawn[:, 1].max() < line.top
+    assert np.ptp(drawn[:, 1]) > rows * 15
+    window.close()
 
 
 def test_a_long_note_keeps_its_ends():

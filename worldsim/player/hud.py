@@ -95,7 +95,7 @@ def draw_panel(
     inner = panel.inflate(-2 * canvas.px(20), -2 * canvas.px(16))
     y = canvas.text(title, 30, TEXT, inner.topleft)
     if status.recording:
-        pygame.draw.circle(canvas.surface, RED, (inner.right - canvas.px(54), inner.top + canvas.px(11)), canvas.px(6))
+        pygame.draw.circle(canvas.surface, RED, (inner.right - canvas.px(42), inner.top + canvas.px(11)), canvas.px(6))
         canvas.text("REC", 18, RED, (inner.right, inner.top + canvas.px(5)), right=True)
     y = canvas.text("painted by a neural network", 15, MUTED, (inner.left, y))
     y = canvas.text("SCORE", 15, MUTED, (inner.left, y + canvas.px(12)))
@@ -115,12 +115,16 @@ def draw_words(canvas: Canvas, line: pygame.Rect, status: Status, note: str = ""
 
 
 def draw_help(canvas: Canvas, field: pygame.Rect, rows: Sequence[tuple[str, str]]) -> None:
-    """The key map over the picture: what plays, from the world's own specification, then what commands."""
+    """The key map: what plays, from the world's own specification, then what commands.
+
+    It lies in the middle of the picture's field, or of the window where the picture is narrower.
+    """
     rows, commands = list(rows), list(HELP)
     line, head, gap = canvas.px(19), canvas.px(28), canvas.px(14)
     height = 2 * head + (len(rows) + len(commands)) * line + 3 * gap
     card = pygame.Rect(0, 0, canvas.px(340), height)
-    card.center = field.center
+    card.center = field.center if card.width < field.width else canvas.surface.get_rect().center
+    card.top = min(card.top, max(field.bottom - card.height, 0))
     pygame.draw.rect(canvas.surface, SURFACE, card, border_radius=canvas.px(8))
     pygame.draw.rect(canvas.surface, LINE, card, width=max(canvas.px(1), 1), border_radius=canvas.px(8))
     x, y = card.left + canvas.px(20), card.top + gap
