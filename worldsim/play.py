@@ -57,10 +57,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _without_a_window(args: argparse.Namespace) -> int:
-    env = _load(args, args.world or _first(list_worlds()))
+    world = args.world or _first(list_worlds())
+    env = _load(args, world)
     try:
         session = headless.play(env, controls.scripted(args.keys, env.actions), seed=_seed(args))
-        print(headless.report(session, args.record))
+        if args.record is not None:
+            headless.write(session, args.record, world=world, device=args.device)
+        print(headless.report(session))
     finally:
         env.close()
     return 0

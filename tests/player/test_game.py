@@ -10,7 +10,9 @@ pygame = pytest.importorskip("pygame")
 
 from PIL import Image  # noqa: E402
 
+from worldsim.action import ActionSpec, Channel  # noqa: E402
 from worldsim.player import saves, session  # noqa: E402
+from worldsim.player.controls import RandomHands  # noqa: E402
 from worldsim.replay import Replay  # noqa: E402
 from worldsim_envs.env import WorldEnv  # noqa: E402
 
@@ -279,3 +281,14 @@ def test_figures_of_the_model_are_measured_while_playing(hand):
     hand.turn()
     p50, p95 = hand.meter.measured().latency_ms
     assert 0 < p50 <= p95
+
+
+def test_random_hands_press_what_a_player_could_and_nothing_else():
+    keys = {"steer+": ("right",), "steer-": ("left",), "gas": ("up",)}
+    spec = ActionSpec([Channel("steer", "axis"), Channel("gas"), Channel("mood")], keys=keys)
+    hands = RandomHands(spec, np.random.default_rng(0))
+    drawn = np.stack([hands.act() for _ in range(300)])
+    assert set(drawn[:, 1]) == {0.0, 1.0} and not drawn[:, 2].any()
+    assert drawn[:, 0].min() < -0.5 and drawn[:, 0].max() > 0.5
+    held = np.diff(np.flatnonzero(np.abs(np.diff(drawn[:, 0])) > 0))
+    assert 1 <= held.min() and held.max() <= 8 and len(set(held)) > 4

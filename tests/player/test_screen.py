@@ -7,6 +7,7 @@ from tiny import NAMES, tiny_actions
 
 pygame = pytest.importorskip("pygame")
 
+from worldsim.action import ActionSpec, Channel  # noqa: E402
 from worldsim.player import controls, hud  # noqa: E402
 from worldsim.player.controls import COMMANDS, HELP, Keys  # noqa: E402
 from worldsim.player.loop import Figures  # noqa: E402
@@ -67,6 +68,18 @@ def test_a_gamepad_plays(window):
     pad(pygame.JOYAXISMOTION, axis=0, value=0.1)
     pad(pygame.JOYHATMOTION, hat=0, value=(0, 1))
     assert NAMES[spec.decode(controls.vector(spec, window.poll()))] == "UP"
+
+
+def test_a_stick_drives_axes_by_how_far_it_is_pushed(window):
+    spec = ActionSpec([Channel("steer", "axis"), Channel("gas")], keys={"steer+": ("right",), "gas": ("up",)})
+    pad(pygame.JOYAXISMOTION, axis=0, value=-0.5)
+    pad(pygame.JOYBUTTONDOWN, button=0)
+    assert controls.vector(spec, window.poll()).tolist() == [-0.5, 1.0]
+    press("right")
+    assert controls.vector(spec, window.poll()).tolist() == [1.0, 1.0]
+    release("right")
+    pad(pygame.JOYAXISMOTION, axis=0, value=0.1)
+    assert controls.vector(spec, window.poll()).tolist() == [0.0, 1.0]
 
 
 def test_a_button_tap_shorter_than_a_look_is_seen(window):

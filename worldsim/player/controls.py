@@ -26,8 +26,6 @@ HELP = (
     ("M", "you or a random player"), ("F", "figures"), ("H", "these keys"), ("Esc", "quit"),
 )  # fmt: skip
 
-DEAD_ZONE = 0.2
-"""Share of a stick's way that means rest."""
 PRESSED = 0.5
 """Share of a stick's way from which it presses a button."""
 WAYS = (("left", 0, -1), ("right", 0, 1), ("up", 1, -1), ("down", 1, 1))
@@ -68,7 +66,7 @@ def from_pad(spec: ActionSpec, keys: Keys) -> np.ndarray:
     out = np.zeros(spec.size, np.float32)
     axes = [i for i, channel in enumerate(spec.channels) if channel.kind == "axis"]
     for i, push in zip(axes, keys.stick, strict=False):
-        out[i] = push if abs(push) > DEAD_ZONE else 0.0
+        out[i] = push
     names = [channel.name for channel in spec.channels]
     for name, axis, sign in WAYS:
         if name in names and not axes:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from worldsim.player.clip import write_clip
+from worldsim.player.recorder import Recorder
 from worldsim.player.session import Session
 
 
@@ -21,11 +21,18 @@ def play(env, actions: Iterable[Any], *, seed: int) -> Session:
     return session
 
 
-def report(session: Session, clip: Path | None) -> str:
-    """One line on the round; where a clip is asked for, it is written first."""
+def write(session: Session, clip: Path, *, world: str, device: str) -> None:
+    """Write the whole round as a clip, and beside it the replay file. world, device: as the environment was asked for.
+
+    Raises OSError where they cannot be written.
+    """
+    recorder = Recorder()
+    recorder.start(session.timeline, first=0)
+    recorder.stop(clip, session.env, world=world, device=device)
+
+
+def report(session: Session) -> str:
+    """One line on the round."""
     timeline = session.timeline
-    if clip is not None:
-        write_clip(clip, timeline.frames(), session.env.metadata["render_fps"])
     end = ", round over" if timeline.over else ""
-    where = f", clip {clip}" if clip is not None else ""
-    return f"seed {timeline.seed}: {len(timeline)} frames, score {timeline.score:+g}{end}{where}"
+    return f"seed {timeline.seed}: {len(timeline)} frames, score {timeline.score:+g}{end}"

@@ -27,9 +27,9 @@ class Recorder:
         self._takes: list[Take] = []
         self.running = False
 
-    def start(self, timeline: Timeline) -> None:
-        """Record this round from its present frame on."""
-        self._takes, self.running = [Take(timeline, len(timeline))], True
+    def start(self, timeline: Timeline, *, first: int | None = None) -> None:
+        """Record this round from that frame on, by default its present one."""
+        self._takes, self.running = [Take(timeline, len(timeline) if first is None else first)], True
 
     def follow(self, timeline: Timeline) -> None:
         """The session goes on in this round: another one, or the same taken back."""

@@ -14,6 +14,9 @@ from worldsim.player.game import Status
 from worldsim.player.loop import Figures
 from worldsim.window import BACKGROUND, blit_sharp, open_display, scale_for_desktop
 
+DEAD_ZONE = 0.2
+"""Share of a stick's way that means rest: no stick comes back to exactly 0."""
+
 
 class Window:
     """The game's picture, a panel right of it and a line of words under it.
@@ -100,7 +103,8 @@ class Window:
             self._stick, self._hat = [0.0, 0.0], [0.0, 0.0]
             self._note = "The gamepad is unplugged; the keys still play"
         elif event.type == pygame.JOYAXISMOTION and event.axis < 2:
-            self._stick[event.axis] = min(max(event.value, -1.0), 1.0)
+            push = min(max(event.value, -1.0), 1.0)
+            self._stick[event.axis] = push if abs(push) > DEAD_ZONE else 0.0
         elif event.type == pygame.JOYHATMOTION:
             self._hat = [float(event.value[0]), -float(event.value[1])]
         elif event.type == pygame.JOYBUTTONDOWN:
