@@ -137,6 +137,19 @@ def test_the_help_names_every_command_and_every_action(window):
     assert {meaning for _, meaning in controls.help_rows(tiny_actions())} == set(tiny_actions().keys)
 
 
+def test_a_key_that_plays_commands_nothing_and_the_help_says_so(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    spec = ActionSpec([Channel("next"), Channel("two")], keys={"next": ("n",), "two": ("2",)})
+    window = Window("Tiny", (48, 64), spec)
+    tap("n", "2", "r")
+    seen = window.poll()
+    assert seen.tapped == {"n", "2"} and seen.commands == ("record",)
+    rows = dict(controls.command_rows(spec))
+    assert "N" not in rows and rows["1  4"] == "network calls a frame"
+    assert controls.command_rows(tiny_actions()) == list(HELP)
+    window.close()
+
+
 @pytest.mark.parametrize("scale", [1, 4, 10, 18])
 def test_the_help_is_whole_at_every_size(monkeypatch, scale):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")

@@ -92,6 +92,13 @@ def help_rows(spec: ActionSpec) -> list[tuple[str, str]]:
     return [("  ".join(name.capitalize() for name in names), channel) for channel, names in spec.keys.items()]
 
 
+def command_rows(spec: ActionSpec) -> list[tuple[str, str]]:
+    """Keys and meaning of the commands, without the keys that play in this world: there they command nothing."""
+    taken = set(key_names(spec))
+    free = [("  ".join(key for key in keys.split() if key.lower() not in taken), meaning) for keys, meaning in HELP]
+    return [(keys, meaning) for keys, meaning in free if keys]
+
+
 class RandomHands:
     """A random player that holds each choice for 1 to 8 frames."""
 

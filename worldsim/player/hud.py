@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pygame
 
-from worldsim.player.controls import HELP, REWIND
+from worldsim.player.controls import REWIND
 from worldsim.player.game import Status
 from worldsim.player.loop import Figures
 from worldsim.window import BACKGROUND
@@ -114,12 +114,15 @@ def draw_words(canvas: Canvas, line: pygame.Rect, status: Status, note: str = ""
     canvas.surface.blit(label, label.get_rect(midleft=(line.left + canvas.px(16), line.centery)))
 
 
-def draw_help(canvas: Canvas, field: pygame.Rect, rows: Sequence[tuple[str, str]]) -> None:
+Rows = Sequence[tuple[str, str]]
+"""Keys and their meaning."""
+
+
+def draw_help(canvas: Canvas, field: pygame.Rect, rows: Rows, commands: Rows) -> None:
     """The key map: what plays, from the world's own specification, then what commands.
 
     It lies in the middle of the picture's field, or of the window where the picture is narrower.
     """
-    rows, commands = list(rows), list(HELP)
     line, head, gap = canvas.px(19), canvas.px(28), canvas.px(14)
     height = 2 * head + (len(rows) + len(commands)) * line + 3 * gap
     card = pygame.Rect(0, 0, canvas.px(340), height)

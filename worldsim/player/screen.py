@@ -74,7 +74,8 @@ class Window:
             self._drawn = drawn
         blit_sharp(screen, frame, picture)
         if self._help:
-            hud.draw_help(self._canvas, picture, controls.help_rows(self._actions))
+            rows, commands = controls.help_rows(self._actions), controls.command_rows(self._actions)
+            hud.draw_help(self._canvas, picture, rows, commands)
         pygame.display.flip()
 
     def close(self) -> None:
