@@ -8,7 +8,7 @@ import pytest
 import worldsim
 
 LIGHT = ["worldsim", "worldsim.action", "worldsim.cli", "worldsim.info", "worldsim.play", "worldsim.worlds"]
-LIGHT += ["worldsim_envs", "worldsim_training"]
+LIGHT += ["worldsim.player.game", "worldsim_envs", "worldsim_training"]
 
 
 def modules_after(code: str) -> set[str]:

@@ -1,11 +1,13 @@
-"""The player: a real window without a screen, posted keys, a small real world."""
+"""The command `worldsim play`: in a window without a screen, without a window, and what it refuses."""
 
+import subprocess
 import sys
 
-import gymnasium as gym
 import numpy as np
 import pytest
-from tiny import NAMES, save_tiny_world, tiny_actions
+from PIL import Image
+from player_kit import tap
+from tiny import NAMES, save_tiny_world
 
 from worldsim.cli import main
 from worldsim_envs.env import WorldEnv
@@ -13,10 +15,9 @@ from worldsim_envs.env import WorldEnv
 pygame = pytest.importorskip("pygame")
 
 from worldsim import play  # noqa: E402
-from worldsim.window import Keys, Status, Window  # noqa: E402
-
-FPS = 1000  # tests do not wait
-KEY_NAMES = ("up", "down", "left", "right", "space")
+from worldsim.player import menu  # noqa: E402
+from worldsim.player.screen import Window  # noqa: E402
+from worldsim.replay import Replay  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -25,271 +26,153 @@ def world(tmp_path_factory):
 
 
 @pytest.fixture
-def window(monkeypatch):
+def quits(monkeypatch, tmp_path):
+    """Quits after a number of frames; the list that it returns fills with (caption, status) of each."""
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    window = Window("Tiny", (48, 64), KEY_NAMES, scale=4)
-    pygame.event.clear()
-    yield window
-    window.close()
+    monkeypatch.chdir(tmp_path)
+    shown, usual = [], Window.show
+
+    def after(frames, key="escape"):
+        def show_then_quit(self, frame, status, figures):
+            usual(self, frame, status, figures)
+            shown.append((pygame.display.get_caption()[0], status))
+            if len(shown) == frames and key == "close":
+                pygame.event.post(pygame.event.Event(pygame.QUIT))
+            elif len(shown) == frames:
+                tap(key)
+
+        monkeypatch.setattr(Window, "show", show_then_quit)
+        return shown
+
+    return after
 
 
-@pytest.fixture
-def env(world):
-    return gym.make(play.WORLD, world=world).unwrapped
-
-
-@pytest.fixture
-def player(env, window):
-    return play.Player(env, window, fps=FPS, seed=7)
-
-
-def press(*names):
-    for name in names:
-        pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.key.key_code(name)))
-
-
-def release(*names):
-    for name in names:
-        pygame.event.post(pygame.event.Event(pygame.KEYUP, key=pygame.key.key_code(name)))
-
-
-def tap(*names):
-    press(*names)
-    release(*names)
-
-
-def status(**changed):
-    usual = {"mode": "play", "score": 3.0, "step": 12, "steps": 2, "seed": 7, "held": frozenset()}
-    return Status(**{**usual, "game_fps": 15.0, "full_fps": 15.0, **changed})
-
-
-def picture(window):
-    """The game's part of the screen, (H, W, 3), found by the window's own layout."""
-    field, _, _ = window._layout()
-    screen = pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
-    return screen[field.top : field.bottom, field.left : field.right]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_action_of_the_game_can_be_held(window, name):
-    spec = tiny_actions()
-    native = NAMES.index(name)
-    pressed = [spec.channels[i].name for i in np.flatnonzero(spec.table[native])]
-    press(*(spec.keys[channel][0] for channel in pressed))
-    assert spec.decode(spec.from_keys(window.poll().held)) == native
-    assert spec.decode(spec.from_keys(window.poll().held)) == native
-    release(*(spec.keys[channel][0] for channel in pressed))
-    window.poll()
-    assert spec.decode(spec.from_keys(window.poll().held)) == 0
-
-
-def test_a_tap_shorter_than_a_frame_counts_for_one_frame(window):
-    tap("space")
-    tap("space")
-    assert window.poll() == Keys(frozenset({"space"}))
-    assert window.poll() == Keys()
-
-
-def test_commands_come_in_the_order_given(window):
-    tap("p", "4", "n", "r", "z", "escape")
-    assert window.poll().commands == ("pause", "4", "single", "reset", "quit")
-    pygame.event.post(pygame.event.Event(pygame.QUIT))
-    assert window.poll().commands == ("quit",)
-
-
-def test_losing_the_focus_lets_all_keys_go(window):
-    press("up")
-    assert window.poll().held == {"up"}
-    pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSLOST))
-    assert window.poll().held == set()
-
-
-@pytest.mark.parametrize("mode", ["play", "pause", "over"])
-@pytest.mark.parametrize("toggles", ["", "h", "f"])
-def test_the_picture_is_sharp_and_nothing_covers_it(window, mode, toggles):
-    frame = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    tap(*toggles)
-    window.poll()
-    window.show(frame, status(mode=mode))
-    shown = picture(window)
-    scale = min(shown.shape[0] // 48, shown.shape[1] // 64)
-    assert scale >= 4
-    sharp = frame.repeat(scale, axis=0).repeat(scale, axis=1)
-    top, left = ((outer - inner) // 2 for outer, inner in zip(shown.shape, sharp.shape, strict=True) if outer != 3)
-    assert np.array_equal(shown[top : top + sharp.shape[0], left : left + sharp.shape[1]], sharp)
-
-
-def test_the_panel_shows_figures_and_goes_away(window):
-    frame = np.zeros((48, 64, 3), np.uint8)
-
-    def shot(**changed):
-        window.poll()
-        window.show(frame, status(**changed))
-        return pygame.surfarray.array3d(pygame.display.get_surface())
-
-    shots = [shot(), shot(score=4.0), shot(held=frozenset({"up"})), shot(latency_ms=(20.0, 30.0)), shot(mode="over")]
-    tap("h")
-    shots.append(shot())
-    tap("f")
-    shots.append(shot())
-    assert len({each.tobytes() for each in shots}) == len(shots)
-    tap("h")
-    tap("f")
-    assert np.array_equal(shot(), shots[0])
-
-
-def test_held_keys_become_the_frames_that_the_env_paints(player, env, world):
-    frames = [player.frame]
-    for _ in range(3):
-        press("up", "space")
-        assert player.turn()
-        frames.append(player.frame)
-    alone = gym.make(play.WORLD, world=world)
-    observation, _ = alone.reset(seed=7)
-    assert np.array_equal(observation, frames[0])
-    score = 0.0
-    for frame in frames[1:]:
-        observation, reward, *_ = alone.step(NAMES.index("UPFIRE"))
-        score += reward
-        assert np.array_equal(observation, frame)
-    assert (player.step, player.score) == (3, score)
-
-
-def test_pause_holds_the_world_and_n_paints_one_frame(player):
-    player.turn()
-    tap("p")
-    player.turn()
-    before = player.frame
-    for _ in range(3):
-        player.turn()
-    assert player.frame is before and player.step == 1
-    tap("n")
-    player.turn()
-    player.turn()
-    assert player.step == 2
-    tap("p")
-    player.turn()
-    assert player.step == 3
-
-
-def test_n_while_playing_changes_nothing(player):
-    tap("n")
-    player.turn()
-    assert (player.mode, player.step) == ("play", 1)
-
-
-def test_r_starts_the_next_seeds_round(player, world):
-    player.turn()
-    tap("p", "r")
-    tap("p")
-    player.turn()
-    observation, _ = gym.make(play.WORLD, world=world).reset(seed=8)
-    assert np.array_equal(player.frame, observation)
-    assert (player.seed, player.step, player.score, player.mode) == (8, 0, 0.0, "pause")
-
-
-def test_digits_choose_the_denoising_steps(player, env):
-    for digit in "142":
-        tap(digit)
-        player.turn()
-        assert env.steps == int(digit)
-
-
-def test_a_round_that_is_over_waits_for_r(window, world):
-    player = play.Player(WorldEnv(world, max_episode_steps=2), window, fps=FPS, seed=7)
-    for _ in range(4):
-        player.turn()
-    assert (player.mode, player.step) == ("over", 2)
-    tap("p")
-    player.turn()
-    assert player.mode == "over"
-    tap("r")
-    player.turn()
-    assert (player.mode, player.step) == ("play", 1)
-
-
-@pytest.mark.parametrize("quit_event", ["escape", "q", "close"])
-def test_quitting_ends_the_run(player, quit_event):
-    if quit_event == "close":
-        pygame.event.post(pygame.event.Event(pygame.QUIT))
-    else:
-        tap(quit_event)
-    player.run()
-    assert player.step == 0
-
-
-def test_figures_are_measured_while_playing(player, monkeypatch):
-    monkeypatch.setattr(play, "REFRESH_S", 0)
-    for _ in range(5):
-        player.turn()
-    measured = player._status(frozenset())
-    assert measured.model_fps > 0 and 0 < measured.latency_ms[0] <= measured.latency_ms[1]
-    assert 0 < measured.game_fps <= measured.full_fps == FPS
-
-
-class Clock:
-    """Time that only sleeping and working move."""
-
-    def __init__(self):
-        self.time_s = 0.0
-
-    def now(self):
-        return self.time_s
-
-    def sleep(self, seconds):
-        self.time_s += seconds
-
-
-def turn_times(clock, pacer, works):
-    times = []
-    for work_s in works:
-        pacer.wait()
-        times.append(clock.time_s)
-        clock.time_s += work_s
-        pacer.worked(work_s)
-    return np.diff(times)
-
-
-def test_a_fast_model_plays_at_full_speed():
-    clock = Clock()
-    pacer = play.Pacer(20, now=clock.now, sleep=clock.sleep)
-    assert np.allclose(turn_times(clock, pacer, [0.01, 0.03] * 20), 0.05)
-
-
-def test_a_slow_model_slows_the_game_without_catching_up():
-    clock = Clock()
-    pacer = play.Pacer(20, now=clock.now, sleep=clock.sleep)
-    turn_times(clock, pacer, [0.01] * 20)
-    slow = turn_times(clock, pacer, [0.1] * 60)
-    assert np.allclose(slow[20:], 0.1)
-    recovered = turn_times(clock, pacer, [0.01] * 80)
-    assert (recovered > 0.0499).all() and np.allclose(recovered[-20:], 0.05, atol=1e-3)
-    assert np.abs(np.diff(recovered)).max() < 0.02
-
-
-def test_one_slow_frame_delays_the_rest_and_changes_no_speed():
-    clock = Clock()
-    pacer = play.Pacer(20, now=clock.now, sleep=clock.sleep)
-    times = turn_times(clock, pacer, [0.01] * 20 + [0.5] + [0.01] * 20)
-    assert times[20] == pytest.approx(0.5)
-    assert np.allclose(np.delete(times, 20), 0.05)
-
-
-def test_the_command_plays_in_a_window(world, monkeypatch, capsys):
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    shown = []
-
-    def show_then_quit(self, frame, status, show=Window.show):
-        show(self, frame, status)
-        shown.append((pygame.display.get_caption()[0], status.seed, status.steps))
-        if len(shown) == 3:
-            tap("q")
-
-    monkeypatch.setattr(Window, "show", show_then_quit)
-    assert main(["play", world, "--seed", "11", "--steps", "1", "--fps", "200", "--scale", "2"]) == 0
-    assert len(shown) == 3 and {each[1:] for each in shown} == {(11, 1)}
-    assert shown[0][0].startswith("worldsim: ")
+@pytest.mark.parametrize("key", ["escape", "close"])
+def test_the_command_plays_in_a_window_until_the_player_quits(world, quits, key):
+    shown = quits(3, key)
+    assert main(["play", world, "--seed", "11", "--steps", "1", "--fps", "100", "--scale", "2"]) == 0
+    assert len(shown) >= 3 and {(told.seed, told.steps) for _, told in shown} == {(11, 1)}
+    assert shown[0][0] == "worldsim: Tiny"
     assert not pygame.display.get_init()
+
+
+def test_a_recorded_session_replays_to_the_byte(world, quits, tmp_path, capsys):
+    quits(8)
+    clip = tmp_path / "round.gif"
+    assert main(["play", world, "--fps", "100", "--record", str(clip)]) == 0
+    with Image.open(clip) as image:
+        assert image.n_frames == Replay.load(clip.with_suffix(".replay.json")).frames() + 1 > 8
+    assert main(["replay", str(clip.with_suffix(".replay.json")), "--check"]) == 0
+
+
+def test_a_recording_that_cannot_be_written_is_one_line(world, quits, tmp_path, capsys):
+    quits(3)
+    (tmp_path / "file").write_text("")
+    assert main(["play", world, "--fps", "100", "--record", str(tmp_path / "file" / "round.gif")]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("loading")]
+    assert len(errors) == 1 and "file" in errors[0]
+
+
+def test_headless_plays_a_script_and_prints_the_score(world, capsys):
+    assert main(["play", world, "--headless", "--keys", "up&fire*2, rest, d*0001,space", "--seed", "5"]) == 2
+    assert "unknown key 'd'" in capsys.readouterr().err
+    assert main(["play", world, "--headless", "--keys", "up&fire*2, rest, space", "--seed", "5"]) == 0
+    env = WorldEnv(world)
+    env.reset(seed=5)
+    score = sum(env.step(NAMES.index(name))[1] for name in ("UPFIRE", "UPFIRE", "NOOP", "FIRE"))
+    assert capsys.readouterr().out == f"seed 5: 4 frames, score {score:+g}\n"
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+def test_headless_writes_a_clip(world, tmp_path, capsys, suffix):
+    if suffix == ".mp4":
+        pytest.importorskip("av")
+    clip = tmp_path / f"short{suffix}"
+    assert main(["play", world, "--headless", "--keys", "left*5,up", "--record", str(clip)]) == 0
+    assert clip.stat().st_size > 1000
+    assert main(["replay", str(clip.with_suffix(".replay.json")), "--check"]) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--headless"], "--headless and --keys go together"),
+        (["--keys", "up"], "--headless and --keys go together"),
+        (["--headless", "--keys", "fly*2"], "unknown key 'fly'"),
+        (["--headless", "--keys", "up*two"], "'up*two' asks for two frames"),
+        (["--headless", "--keys", "up,,down"], "unknown key ''"),
+        (["--headless", "--keys", "up", "--record", "clip.avi"], "ends in .mp4 or .gif"),
+    ],
+)
+def test_a_bad_script_is_one_line(world, capsys, arguments, words):
+    assert main(["play", world, *arguments]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1 and words in errors[0]
+
+
+@pytest.fixture
+def two_worlds(tmp_path, monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    return [str(save_tiny_world(tmp_path / name, name=name, seed=seed)) for seed, name in enumerate(("one", "two"))]
+
+
+def choosing(monkeypatch, worlds, *events):
+    """What the menu answers to these events, which come once it is drawn, and the picture it drew first."""
+    shots = []
+    draw = menu._draw
+
+    def draw_then_post(*arguments):
+        draw(*arguments)
+        if not shots:
+            for kind, values in events:
+                pygame.event.post(pygame.event.Event(kind, values))
+        shots.append(pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1))
+
+    monkeypatch.setattr(menu, "_draw", draw_then_post)
+    return menu.choose(worlds), shots[0]
+
+
+def key(code):
+    return pygame.KEYDOWN, {"key": code}
+
+
+def test_the_menu_is_walked_with_arrows_and_shows_each_worlds_start(two_worlds, monkeypatch):
+    right, enter = key(pygame.K_RIGHT), key(pygame.K_RETURN)
+    chosen, shot = choosing(monkeypatch, two_worlds, right, right, key(pygame.K_LEFT), right, enter)
+    assert chosen == two_worlds[1]
+    for index, world in enumerate(two_worlds):
+        first = WorldEnv(world).model.starts.frames[0, 0]
+        card = menu._card(index, 2)
+        seen = shot[card.top : card.bottom, card.left : card.right]
+        corner = first.repeat(2, axis=0).repeat(2, axis=1)
+        top, left = 16 + (menu.PICTURE - 96) // 2, (card.width - 128) // 2
+        assert np.array_equal(seen[top : top + 96, left : left + 128], corner)
+
+
+def test_the_menu_takes_a_click_and_can_be_left(two_worlds, monkeypatch):
+    click = (pygame.MOUSEBUTTONDOWN, {"pos": menu._card(1, 2).center, "button": 1})
+    assert choosing(monkeypatch, two_worlds, click)[0] == two_worlds[1]
+    for leave in (key(pygame.K_ESCAPE), (pygame.QUIT, {})):
+        assert choosing(monkeypatch, two_worlds, leave)[0] is None
+
+
+def test_without_arguments_several_worlds_make_a_menu_and_one_starts_at_once(two_worlds, quits, monkeypatch):
+    monkeypatch.setattr(play, "list_worlds", lambda: two_worlds)
+    draw = menu._draw
+    monkeypatch.setattr(menu, "_draw", lambda *given: (draw(*given), tap("right"), tap("return")))
+    shown = quits(2)
+    assert main(["play", "--fps", "100"]) == 0
+    assert shown[0][0] == "worldsim: Two"
+    shown.clear()
+    monkeypatch.setattr(play, "list_worlds", lambda: two_worlds[:1])
+    assert main(["play", "--fps", "100"]) == 0
+    assert shown[0][0] == "worldsim: One"
+
+
+def test_a_damaged_world_on_the_menu_is_one_line(two_worlds, tmp_path):
+    (tmp_path / "two" / "starts.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="two' is damaged"):
+        menu.choose(two_worlds)
 
 
 def test_without_a_display_it_says_so_and_records(world, monkeypatch, capsys, tmp_path):
@@ -313,6 +196,7 @@ def test_without_a_display_it_says_so_and_records(world, monkeypatch, capsys, tm
         (["nowhere"], "unknown world 'nowhere'"),
         (["WORLD", "--steps", "3"], "1, 2, 4"),
         (["WORLD", "--device", "gpu"], "device 'gpu'"),
+        (["WORLD", "--record", "clip.txt"], "ends in .mp4 or .gif"),
     ],
 )
 def test_a_bad_request_is_one_line(world, monkeypatch, capsys, arguments, words):
@@ -329,9 +213,20 @@ def test_an_impossible_number_is_refused(capsys, option):
     assert f"argument {option[0]}: {option[1]} is not a" in capsys.readouterr().err
 
 
-def test_without_pygame_it_names_the_extra(monkeypatch, capsys):
+def test_without_pygame_a_window_names_the_extra(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "pygame", None)
     monkeypatch.delitem(sys.modules, "worldsim.window")
-    monkeypatch.delitem(sys.modules, "worldsim.play")
     assert main(["play", "boxing"]) == 2
     assert capsys.readouterr().err == 'worldsim: a window needs pygame: pip install "worldsim[play]"\n'
+
+
+def test_without_pygame_the_command_still_plays_headless():
+    code = "import sys; sys.modules['pygame'] = None; import worldsim.play, worldsim.player.headless"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_an_mp4_without_pyav_names_the_extra_before_the_game_begins(world, monkeypatch, capsys):
+    monkeypatch.setattr("worldsim.player.clip.find_spec", lambda name: None)
+    assert main(["play", world, "--headless", "--keys", "up", "--record", "clip.mp4"]) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1 and "worldsim[video]" in said.err

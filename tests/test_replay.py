@@ -145,3 +145,23 @@ def test_a_bad_file_is_a_one_line_error(folder, tmp_path, spoil, words):
     with pytest.raises((ValueError, OSError), match=words) as error:
         command(file, "--check")
     assert "\n" not in str(error.value)
+
+
+def test_a_round_may_change_its_denoising_steps(folder, tmp_path):
+    env = WorldEnv(str(folder), steps=2)
+    frames = [env.reset(seed=4)[0]]
+    for steps in (1, 4, 4):
+        env.steps = steps
+        frames.append(env.step(5)[0])
+    env.steps = 2
+    changing = Round.of(4, [5, 5, 5], frames, steps=[1, 4, 4])
+    same = Round.of(4, [5, 5, 5], frames)
+    Replay(str(folder), env.model.fingerprint, 2, [changing, same], {}).save(tmp_path / "two.json")
+    assert Replay.load(tmp_path / "two.json").check(env) == [1] and env.steps == 2
+
+
+def test_steps_for_other_frames_than_there_are_is_one_line(tmp_path):
+    short = Round(1, [0, 0], "", steps=[2])
+    Replay("numbers", "", 2, [short], {}).save(tmp_path / "short.json")
+    with pytest.raises(ValueError, match="damaged: a round with steps needs one number for each action"):
+        Replay.load(tmp_path / "short.json")

@@ -15,7 +15,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,24 +43,42 @@ class Round:
     """Of the bytes of all observations, that of the reset first."""
     past: dict[str, Any] | None = None
     """The frames that the world was told to go on from, as one PNG in base64, and the actions between them."""
+    steps: list[int] | None = None
+    """Denoising steps of each frame, where they are not the session's."""
 
     @classmethod
-    def of(cls, seed: int, actions: Sequence, observations: Sequence[np.ndarray], past: dict | None = None) -> Round:
+    def of(
+        cls,
+        seed: int,
+        actions: Sequence,
+        observations: Iterable[np.ndarray],
+        past: dict | None = None,
+        *,
+        steps: Sequence[int] | None = None,
+    ) -> Round:
         """The round in which these actions led to these observations, one more than actions.
 
         past: the reset options `frames` (K, H, W, 3) uint8 and `actions`, where the caller gave them.
+        steps: denoising steps of each frame, where they changed while playing.
         """
         stored = None if past is None else {"png": _to_png(past["frames"]), "actions": _plain(past["actions"])}
-        return cls(int(seed), [_plain(action) for action in actions], digest(observations), stored)
+        steps = list(steps) if steps else None
+        return cls(int(seed), [_plain(action) for action in actions], digest(observations), stored, steps)
 
     def observations(self, env: gym.Env) -> Iterator[np.ndarray]:
         """Play the round in `env`: each observation as it is painted, as far as the episode goes."""
         yield env.reset(seed=self.seed, options=self._options())[0]
-        for action in self.actions:
-            observation, _, terminated, truncated, _ = env.step(np.asarray(action))
-            yield observation
-            if terminated or truncated:
-                return
+        usual = env.unwrapped.steps
+        try:
+            for index, action in enumerate(self.actions):
+                if self.steps:
+                    env.unwrapped.steps = self.steps[index]
+                observation, _, terminated, truncated, _ = env.step(np.asarray(action))
+                yield observation
+                if terminated or truncated:
+                    return
+        finally:
+            env.unwrapped.steps = usual
 
     def _options(self) -> dict[str, Any]:
         if self.past is None:
@@ -102,6 +120,8 @@ class Replay:
             rounds = [Round(**each) for each in stored.pop("rounds")]
             if not all(type(each.seed) is int and each.seed >= 0 and type(each.actions) is list for each in rounds):
                 raise ValueError("a round needs a seed from 0 and a list of actions")
+            if any(each.steps and len(each.steps) != len(each.actions) for each in rounds):
+                raise ValueError("a round with steps needs one number for each action")
             return cls(rounds=rounds, **stored)
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"replay file '{path}' is damaged: {error}; record it again") from None
@@ -136,7 +156,7 @@ def describe(model, device: str) -> dict[str, Any]:
     return describe_machine(device) | {"dtype": dtype, "threads": torch.get_num_threads()}
 
 
-def digest(observations: Sequence[np.ndarray] | Iterator[np.ndarray]) -> str:
+def digest(observations: Iterable[np.ndarray]) -> str:
     """SHA-256 of the bytes of uint8 pictures, one after another."""
     total = hashlib.sha256()
     for observation in observations:

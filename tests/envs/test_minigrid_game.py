@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip("minigrid")
 
+from worldsim.player.controls import COMMANDS, REWIND
 from worldsim_envs.games import game_actions, make_game  # noqa: E402
 from worldsim_envs.games.minigrid import TILE  # noqa: E402
 
@@ -46,7 +47,7 @@ def test_its_keys_are_keys_of_the_window_that_command_nothing_else():
     window = pytest.importorskip("worldsim.window")
     codes = {window.key_code(name) for names in SPEC.keys.values() for name in names}
     assert len(codes) == sum(map(len, SPEC.keys.values()))
-    assert codes.isdisjoint(map(window.key_code, window.COMMANDS))
+    assert codes.isdisjoint(map(window.key_code, (*COMMANDS, REWIND)))
 
 
 def test_no_key_means_done_which_leaves_the_game_as_it_is(game):

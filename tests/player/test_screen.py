@@ -1,0 +1,174 @@
+"""The player's window under the dummy driver: posted keys in, pixels out."""
+
+import numpy as np
+import pytest
+from player_kit import picture, press, release, status, tap
+from tiny import NAMES, tiny_actions
+
+pygame = pytest.importorskip("pygame")
+
+from worldsim.action import ActionSpec, Channel  # noqa: E402
+from worldsim.player import controls, hud  # noqa: E402
+from worldsim.player.controls import COMMANDS, HELP, Keys  # noqa: E402
+from worldsim.player.loop import Figures  # noqa: E402
+from worldsim.player.screen import Window  # noqa: E402
+
+BLACK = np.zeros((48, 64, 3), np.uint8)
+
+
+def shot(window, figures=None, **changed):
+    window.poll()
+    window.show(BLACK, status(**changed), figures or Figures())
+    return pygame.surfarray.array3d(pygame.display.get_surface())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_action_of_the_game_can_be_held(window, name):
+    spec = tiny_actions()
+    native = NAMES.index(name)
+    pressed = [spec.channels[i].name for i in np.flatnonzero(spec.table[native])]
+    press(*(spec.keys[channel][0] for channel in pressed))
+    assert spec.decode(controls.vector(spec, window.poll())) == native
+    assert spec.decode(controls.vector(spec, window.poll())) == native
+    release(*(spec.keys[channel][0] for channel in pressed))
+    assert spec.decode(controls.vector(spec, window.poll())) == 0
+
+
+def test_a_tap_shorter_than_a_look_is_seen_once(window):
+    tap("space")
+    tap("space")
+    assert window.poll() == Keys(tapped=frozenset({"space"}))
+    assert window.poll() == Keys()
+
+
+def test_commands_come_in_the_order_given(window):
+    tap("tab", "4", ".", "n", "z", "f5", "escape")
+    assert window.poll().commands == ("pause", "4", "single", "new", "save", "quit")
+    pygame.event.post(pygame.event.Event(pygame.QUIT))
+    assert window.poll().commands == ("quit",)
+
+
+def test_losing_the_focus_lets_all_keys_go(window):
+    press("up")
+    assert window.poll().held == {"up"}
+    pygame.event.post(pygame.event.Event(pygame.WINDOWFOCUSLOST))
+    assert window.poll().held == set()
+
+
+def pad(kind, **values):
+    pygame.event.post(pygame.event.Event(kind, instance_id=0, **values))
+
+
+def test_a_gamepad_plays(window):
+    spec = tiny_actions()
+    pad(pygame.JOYAXISMOTION, axis=0, value=-0.9)
+    pad(pygame.JOYBUTTONDOWN, button=0)
+    assert NAMES[spec.decode(controls.vector(spec, window.poll()))] == "LEFTFIRE"
+    pad(pygame.JOYBUTTONUP, button=0)
+    pad(pygame.JOYAXISMOTION, axis=0, value=0.1)
+    pad(pygame.JOYHATMOTION, hat=0, value=(0, 1))
+    assert NAMES[spec.decode(controls.vector(spec, window.poll()))] == "UP"
+
+
+def test_a_stick_drives_axes_by_how_far_it_is_pushed(window):
+    spec = ActionSpec([Channel("steer", "axis"), Channel("gas")], keys={"steer+": ("right",), "gas": ("up",)})
+    pad(pygame.JOYAXISMOTION, axis=0, value=-0.5)
+    pad(pygame.JOYBUTTONDOWN, button=0)
+    assert controls.vector(spec, window.poll()).tolist() == [-0.5, 1.0]
+    press("right")
+    assert controls.vector(spec, window.poll()).tolist() == [1.0, 1.0]
+    release("right")
+    pad(pygame.JOYAXISMOTION, axis=0, value=0.1)
+    assert controls.vector(spec, window.poll()).tolist() == [0.0, 1.0]
+
+
+def test_a_button_tap_shorter_than_a_look_is_seen(window):
+    pad(pygame.JOYBUTTONDOWN, button=0)
+    pad(pygame.JOYBUTTONUP, button=0)
+    assert window.poll().active == {"pad 0"}
+    assert window.poll().active == set()
+
+
+def test_an_unplugged_gamepad_lets_go_and_is_one_line(window):
+    pad(pygame.JOYAXISMOTION, axis=1, value=1.0)
+    pad(pygame.JOYBUTTONDOWN, button=0)
+    before = shot(window)
+    pad(pygame.JOYDEVICEREMOVED)
+    assert window.poll() == Keys()
+    assert not np.array_equal(shot(window), before)
+
+
+@pytest.mark.parametrize("mode", ["play", "pause", "over", "rewind"])
+@pytest.mark.parametrize("toggles", ["", "f"])
+def test_the_picture_is_sharp_and_nothing_covers_it(window, mode, toggles):
+    frame = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    tap(*toggles)
+    window.poll()
+    window.show(frame, status(mode=mode), Figures())
+    shown = picture(window)
+    scale = min(shown.shape[0] // 48, shown.shape[1] // 64)
+    assert scale >= 4
+    sharp = frame.repeat(scale, axis=0).repeat(scale, axis=1)
+    top, left = ((outer - inner) // 2 for outer, inner in zip(shown.shape, sharp.shape, strict=True) if outer != 3)
+    assert np.array_equal(shown[top : top + sharp.shape[0], left : left + sharp.shape[1]], sharp)
+
+
+def test_the_panel_shows_figures_and_goes_away(window):
+    shots = [shot(window), shot(window, score=4.0), shot(window, held=frozenset({"up"})), shot(window, mode="over")]
+    shots += [shot(window, recording=True), shot(window, note="saved"), shot(window, Figures(latency_ms=(20.0, 30.0)))]
+    tap("f")
+    shots.append(shot(window))
+    assert len({each.tobytes() for each in shots}) == len(shots)
+    tap("f")
+    assert np.array_equal(shot(window), shots[0])
+
+
+def test_help_comes_over_the_picture_and_leaves_nothing_behind(window):
+    before = shot(window)
+    tap("h")
+    assert not np.array_equal(shot(window), before)
+    tap("h")
+    assert np.array_equal(shot(window), before)
+
+
+def test_the_help_names_every_command_and_every_action(window):
+    told = " ".join(key.lower() for key, _ in HELP).replace("esc", "escape").split()
+    assert set(told) == {*COMMANDS, controls.REWIND}
+    assert {meaning for _, meaning in controls.help_rows(tiny_actions())} == set(tiny_actions().keys)
+
+
+def test_a_key_that_plays_commands_nothing_and_the_help_says_so(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    spec = ActionSpec([Channel("next"), Channel("two")], keys={"next": ("n",), "two": ("2",)})
+    window = Window("Tiny", (48, 64), spec)
+    tap("n", "2", "r")
+    seen = window.poll()
+    assert seen.tapped == {"n", "2"} and seen.commands == ("record",)
+    rows = dict(controls.command_rows(spec))
+    assert "N" not in rows and rows["1  4"] == "network calls a frame"
+    assert controls.command_rows(tiny_actions()) == list(HELP)
+    window.close()
+
+
+@pytest.mark.parametrize("scale", [1, 4, 10, 18])
+def test_the_help_is_whole_at_every_size(monkeypatch, scale):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    window = Window("Tiny", (48, 64), tiny_actions(), scale=scale)
+    before = shot(window)
+    tap("h")
+    drawn = np.argwhere((shot(window) != before).any(axis=2))
+    line = window._layout()[2]
+    rows = len(HELP) + len(tiny_actions().keys)
+    assert (drawn.min(axis=0) > 0).all() and drawn[:, 0].max() < line.width - 1 and drawn[:, 1].max() < line.top
+    assert np.ptp(drawn[:, 1]) > rows * 15
+    window.close()
+
+
+def test_a_long_note_keeps_its_ends():
+    pygame.font.init()
+    canvas = hud.Canvas(pygame.Surface((10, 10)), 1.0)
+    long = "saved " + "x" * 200 + ".mp4"
+    short = canvas.fitted(long, 18, 300)
+    assert canvas.font(18).size(short)[0] <= 300
+    assert short.startswith("saved x") and short.endswith("x.mp4")
+    assert canvas.fitted("saved", 18, 300) == "saved"

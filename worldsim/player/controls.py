@@ -1,0 +1,147 @@
+"""What a player can press, and the actions it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from worldsim.action import KINDS, ActionSpec
+
+REWIND = "backspace"
+"""The key that takes frames back for as long as it is held."""
+
+# Key -> command. None of them is a letter of WASD, Q or E, with which games are played.
+COMMANDS = {
+    "escape": "quit", "tab": "pause", ".": "single", "-": "slower", "n": "new", "f5": "save", "f9": "load",
+    "f6": "slot", "1": "1", "2": "2", "4": "4", "p": "repaint", "r": "record", "m": "hands", "h": "help", "f": "panel",
+}  # fmt: skip
+
+HELP = (
+    ("Tab", "pause"), (".", "one frame, while paused"), ("-", "slow motion: 1/2, 1/4, full"),
+    ("Backspace", "hold to rewind"), ("N", "new round"), ("F5  F9", "save, load"), ("F6", "next slot"),
+    ("1  2  4", "network calls a frame"), ("P", "repaint the last seconds"), ("R", "record, stop recording"),
+    ("M", "you or a random player"), ("F", "figures"), ("H", "these keys"), ("Esc", "quit"),
+)  # fmt: skip
+
+PRESSED = 0.5
+"""Share of a stick's way from which it presses a button."""
+WAYS = (("left", 0, -1), ("right", 0, 1), ("up", 1, -1), ("down", 1, 1))
+"""Button channel, stick axis and sign that presses it."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What the player did since the last look."""
+
+    held: frozenset[str] = frozenset()
+    """Key names held now; a gamepad's buttons are "pad 0", "pad 1", ..."""
+    tapped: frozenset[str] = frozenset()
+    """Key names that went down since the last look; some may be up again."""
+    commands: tuple[str, ...] = ()
+    """In the order given."""
+    stick: tuple[float, float] = (0.0, 0.0)
+    """A gamepad's (x, y) in [-1, 1], right and down positive."""
+
+    @property
+    def active(self) -> frozenset[str]:
+        """Keys that count for the next frame."""
+        return self.held | self.tapped
+
+
+def vector(spec: ActionSpec, keys: Keys) -> np.ndarray:
+    """Channel vector (A,) float32 of keys and gamepad together; on each channel the stronger of both counts."""
+    pressed, pushed = spec.from_keys(keys.active), from_pad(spec, keys)
+    return np.where(np.abs(pushed) > np.abs(pressed), pushed, pressed)
+
+
+def from_pad(spec: ActionSpec, keys: Keys) -> np.ndarray:
+    """Channel vector (A,) float32 of a gamepad.
+
+    The stick drives the first two axes, or presses up, down, left and right; the buttons press the other buttons that
+    a player has keys for, in the specification's order.
+    """
+    out = np.zeros(spec.size, np.float32)
+    axes = [i for i, channel in enumerate(spec.channels) if channel.kind == "axis"]
+    for i, push in zip(axes, keys.stick, strict=False):
+        out[i] = push
+    names = [channel.name for channel in spec.channels]
+    for name, axis, sign in WAYS:
+        if name in names and not axes:
+            out[names.index(name)] = float(sign * keys.stick[axis] > PRESSED)
+    for number, name in enumerate(pad_buttons(spec)):
+        out[names.index(name)] = float(f"pad {number}" in keys.active)
+    return out
+
+
+def pad_buttons(spec: ActionSpec) -> list[str]:
+    """Channels that a gamepad's buttons 0, 1, ... press."""
+    ways = {name for name, _, _ in WAYS}
+    return [each.name for each in spec.channels if each.kind == "button" and each.name in spec.keys.keys() - ways]
+
+
+def key_names(spec: ActionSpec) -> tuple[str, ...]:
+    """Names of all keys that play, each once."""
+    return tuple(dict.fromkeys(name for names in spec.keys.values() for name in names))
+
+
+def help_rows(spec: ActionSpec) -> list[tuple[str, str]]:
+    """Keys and meaning of every channel that has keys."""
+    return [("  ".join(name.capitalize() for name in names), channel) for channel, names in spec.keys.items()]
+
+
+def command_rows(spec: ActionSpec) -> list[tuple[str, str]]:
+    """Keys and meaning of the commands, without the keys that play in this world: there they command nothing."""
+    taken = set(key_names(spec))
+    free = [("  ".join(key for key in keys.split() if key.lower() not in taken), meaning) for keys, meaning in HELP]
+    return [(keys, meaning) for keys, meaning in free if keys]
+
+
+class RandomHands:
+    """A random player that holds each choice for 1 to 8 frames."""
+
+    def __init__(self, spec: ActionSpec, rng: np.random.Generator) -> None:
+        self._spec, self._rng = spec, rng
+        self._left = 0
+
+    def act(self) -> Any:
+        """The source game's own action for the next frame."""
+        if not self._left:
+            self._left, self._action = int(self._rng.integers(1, 9)), self._choose()
+        self._left -= 1
+        return self._action
+
+    def _choose(self) -> Any:
+        if self._spec.table is not None:
+            return int(self._rng.integers(len(self._spec.table)))
+        out = np.zeros(self._spec.size, np.float32)
+        for i, channel in enumerate(self._spec.channels):
+            drawn = self._rng.uniform(*KINDS[channel.kind])
+            if any(name.rstrip("+-") == channel.name for name in self._spec.keys):  # what no player presses rests
+                out[i] = round(drawn) if channel.kind == "button" else drawn
+        return out
+
+
+def scripted(text: str, spec: ActionSpec) -> Iterator[Any]:
+    """The source game's own actions of a script such as "right*10,up&fire*2,rest".
+
+    Each entry names channels ("steer+" or "steer-" for an axis) or keys, joined by &, then for how many frames.
+    ValueError in one line for anything else, before the first action.
+    """
+    turns = [_turn(entry.strip(), spec) for entry in text.split(",")]
+    return (action for action, frames in turns for _ in range(frames))
+
+
+def _turn(entry: str, spec: ActionSpec) -> tuple[Any, int]:
+    held, _, times = entry.partition("*")
+    times = times.strip() or "1"
+    if not times.isdecimal() or not int(times):
+        raise ValueError(f"'{entry}' asks for {times} frames; write it as 'right*10'")
+    known = {name: name for name in key_names(spec)} | {name: names[0] for name, names in spec.keys.items()}
+    pressed = [] if held.strip() == "rest" else [name.strip() for name in held.split("&")]
+    for name in pressed:
+        if name not in known:
+            raise ValueError(f"unknown key '{name}' in '{entry}'; this world has rest, {', '.join(known)}")
+    return spec.decode(spec.from_keys(known[name] for name in pressed)), int(times)

@@ -1,0 +1,173 @@
+"""What the player's window draws beside and over the picture: figures, keys, help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pygame
+
+from worldsim.player.controls import REWIND
+from worldsim.player.game import Status
+from worldsim.player.loop import Figures
+from worldsim.window import BACKGROUND
+
+SURFACE = (24, 29, 37)
+TEXT = (240, 243, 246)
+MUTED = (158, 170, 184)
+ACCENT = (255, 186, 73)
+RED = (240, 84, 84)
+LINE = (52, 60, 72)
+ARROWS = {"up": (1, 0), "left": (0, 1), "down": (1, 1), "right": (2, 1)}  # column and row of the cap
+
+
+class Canvas:
+    """A surface to write on, with lengths in units that grow with the window. unit: pixels a unit."""
+
+    def __init__(self, surface: pygame.Surface, unit: float) -> None:
+        self.surface, self.unit = surface, unit
+        self._fonts: dict[int, pygame.font.Font] = {}
+
+    def px(self, units: float) -> int:
+        """Pixels of a length."""
+        return round(units * self.unit)
+
+    def font(self, size: int) -> pygame.font.Font:
+        """pygame's own typeface, so that a window looks alike on every machine."""
+        if size not in self._fonts:
+            self._fonts[size] = pygame.font.Font(None, self.px(size))
+        return self._fonts[size]
+
+    def text(self, text: str, size: int, colour: tuple, at: tuple[int, int], *, right: bool = False) -> int:
+        """Write one line; `at` is its top left, or top right, corner. Returns the y under it."""
+        label = self.font(size).render(text, True, colour)
+        rect = label.get_rect(topright=at) if right else label.get_rect(topleft=at)
+        self.surface.blit(label, rect)
+        return rect.bottom
+
+    def fitted(self, text: str, size: int, width: int) -> str:
+        """The text, with its middle left out where it is wider than so many pixels."""
+        if self.font(size).size(text)[0] <= width:
+            return text
+        keep = len(text)
+        while keep > 8 and self.font(size).size(text)[0] > width:
+            keep -= 2
+            text = f"{text[: keep // 2]}...{text[-(keep // 2) :]}"
+        return text
+
+
+def figure_rows(status: Status, figures: Figures) -> tuple[tuple[str, str], ...]:
+    """Label and value of each figure; a dash where it is not measured yet."""
+    latency = figures.latency_ms
+    return (
+        ("shown", f"{figures.shown_fps:.1f} frames/s" if figures.shown_fps else "-"),
+        ("game", f"{status.game_fps:.1f} frames/s ({status.game_fps / status.full_fps:.0%})"),
+        ("network alone", f"{status.model_fps:.0f} frames/s" if status.model_fps else "-"),
+        ("key to picture, p50", f"{latency[0]:.0f} ms" if latency else "-"),
+        ("key to picture, p95", f"{latency[1]:.0f} ms" if latency else "-"),
+        ("late frames", f"{figures.late:.1%}" if figures.late is not None else "-"),
+        ("steps a frame", f"{status.steps}"),
+        ("memory", f"{status.window_frames} frames"),
+        ("frame", f"{status.step}"),
+        ("seed", f"{status.seed}"),
+        ("player", status.hands),
+        ("save slot", f"{status.slot}"),
+    )
+
+
+def words(status: Status) -> tuple[str, bool]:
+    """The line under the picture, and whether it should stand out."""
+    if status.note:
+        return status.note, True
+    if status.mode == "over":
+        return f"Round over at {status.score:+g} - N for a new one, Backspace to take it back", True
+    if status.mode == "pause":
+        return "Paused - Tab goes on, . paints one frame", True
+    if status.mode == "rewind":
+        return "Rewinding - let Backspace go to play on from here", True
+    return "H keys   F figures   Tab pause   Backspace rewind   R record   Esc quit", False
+
+
+def draw_panel(
+    canvas: Canvas, panel: pygame.Rect, title: str, status: Status, figures: Figures, key_names: Sequence[str]
+) -> None:
+    """The panel of figures, and under them the playing keys."""
+    pygame.draw.rect(canvas.surface, SURFACE, panel)
+    inner = panel.inflate(-2 * canvas.px(20), -2 * canvas.px(16))
+    y = canvas.text(title, 30, TEXT, inner.topleft)
+    if status.recording:
+        pygame.draw.circle(canvas.surface, RED, (inner.right - canvas.px(42), inner.top + canvas.px(11)), canvas.px(6))
+        canvas.text("REC", 18, RED, (inner.right, inner.top + canvas.px(5)), right=True)
+    y = canvas.text("painted by a neural network", 15, MUTED, (inner.left, y))
+    y = canvas.text("SCORE", 15, MUTED, (inner.left, y + canvas.px(12)))
+    y = canvas.text(f"{status.score:+g}" if status.score else "0", 48, ACCENT, (inner.left, y)) + canvas.px(4)
+    for label, value in figure_rows(status, figures):
+        canvas.text(value, 18, TEXT, (inner.right, y), right=True)
+        y = canvas.text(label, 18, MUTED, (inner.left, y)) + canvas.px(3)
+    _draw_caps(canvas, inner, y + canvas.px(14), key_names, status.held)
+
+
+def draw_words(canvas: Canvas, line: pygame.Rect, status: Status, note: str = "") -> None:
+    """The line under the picture. note: the window's own word, where the game has none."""
+    message, urgent = (note, True) if note and not status.note else words(status)
+    message = canvas.fitted(message, 18, line.width - 2 * canvas.px(16))
+    label = canvas.font(18).render(message, True, ACCENT if urgent else MUTED)
+    canvas.surface.blit(label, label.get_rect(midleft=(line.left + canvas.px(16), line.centery)))
+
+
+Rows = Sequence[tuple[str, str]]
+"""Keys and their meaning."""
+
+
+def draw_help(canvas: Canvas, field: pygame.Rect, rows: Rows, commands: Rows) -> None:
+    """The key map: what plays, from the world's own specification, then what commands.
+
+    It lies in the middle of the picture's field, or of the window where the picture is narrower.
+    """
+    line, head, gap = canvas.px(19), canvas.px(28), canvas.px(14)
+    height = 2 * head + (len(rows) + len(commands)) * line + 3 * gap
+    card = pygame.Rect(0, 0, canvas.px(340), height)
+    card.center = field.center if card.width < field.width else canvas.surface.get_rect().center
+    card.top = min(card.top, max(field.bottom - card.height, 0))
+    pygame.draw.rect(canvas.surface, SURFACE, card, border_radius=canvas.px(8))
+    pygame.draw.rect(canvas.surface, LINE, card, width=max(canvas.px(1), 1), border_radius=canvas.px(8))
+    x, y = card.left + canvas.px(20), card.top + gap
+    for heading, listed in (("PLAY", rows), ("AND MORE", commands)):
+        canvas.text(heading, 15, ACCENT, (x, y + canvas.px(4)))
+        y += head
+        for key, meaning in listed:
+            canvas.text(key, 17, TEXT, (x, y))
+            canvas.text(meaning, 17, MUTED, (x + canvas.px(110), y))
+            y += line
+        y += gap
+
+
+def _draw_caps(canvas: Canvas, inner: pygame.Rect, y: int, names: Sequence[str], held: frozenset[str]) -> None:
+    """The playing keys, those held now lit."""
+    side, gap = canvas.px(30), canvas.px(4)
+    arrows = [name for name in names if name in ARROWS]
+    for name in arrows:
+        column, row = ARROWS[name]
+        cap = pygame.Rect(inner.left + column * (side + gap), y + row * (side + gap), side, side)
+        _draw_cap(canvas, cap, name, name in held)
+    left = inner.left + (3 * (side + gap) + gap if arrows else 0)
+    x, top = left, y
+    for name in (name for name in (*names, REWIND) if name not in ARROWS):
+        width = max(side, canvas.font(16).size(name)[0] + 4 * gap)
+        if x + width > inner.right:
+            x, top = left, top + side + gap
+        _draw_cap(canvas, pygame.Rect(x, top, width, side), name, name in held)
+        x += width + gap
+
+
+def _draw_cap(canvas: Canvas, cap: pygame.Rect, name: str, lit: bool) -> None:
+    radius = canvas.px(5)
+    pygame.draw.rect(canvas.surface, ACCENT if lit else BACKGROUND, cap, border_radius=radius)
+    pygame.draw.rect(canvas.surface, ACCENT if lit else LINE, cap, width=max(canvas.px(1), 1), border_radius=radius)
+    ink = BACKGROUND if lit else TEXT
+    if name not in ARROWS:
+        label = canvas.font(16).render(name, True, ink)
+        canvas.surface.blit(label, label.get_rect(center=cap.center))
+        return
+    turn = {"right": 0, "up": 90, "left": 180, "down": 270}[name]
+    corners = (pygame.Vector2(corner).rotate(-turn) * canvas.px(6) for corner in ((1, 0), (-0.8, -1), (-0.8, 1)))
+    pygame.draw.polygon(canvas.surface, ink, [corner + cap.center for corner in corners])

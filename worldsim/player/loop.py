@@ -1,0 +1,170 @@
+"""The two threads of the player: one paints frames, the other looks at keys and shows what was painted."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from worldsim.player.controls import Keys
+from worldsim.player.game import Game, Status
+
+LOOK_S = 0.004
+"""Longest time between two looks at the keys."""
+REFRESH_S = 0.25  # figures that change faster cannot be read
+LATE = 1.25
+"""A frame is late that comes after more than so many periods of full speed."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A frame (H, W, 3) uint8 on its way to the screen."""
+
+    frame: np.ndarray
+    status: Status
+    pressed_at: float | None
+    """When the first key that it answers was seen; None where no key had changed."""
+
+
+class Desk:
+    """Where the two threads meet: keys that wait for the next frame, and the newest picture.
+
+    Neither queues. Keys are held or were tapped; a picture that was not shown in time gives way to the next.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
+        self._lock = threading.Lock()
+        self._news = threading.Event()
+        self._keys, self._pressed_at = Keys(), None
+        self._picture: Picture | None = None
+        self._answers: float | None = None
+        self.stopped = threading.Event()
+        self.error: Exception | None = None
+
+    def give(self, keys: Keys) -> None:
+        """The screen's look at the keys."""
+        with self._lock:
+            old = self._keys
+            if self._pressed_at is None and (keys.tapped or keys.held != old.held or keys.stick != old.stick):
+                self._pressed_at = self._now()
+            self._keys = Keys(keys.held, old.tapped | keys.tapped, old.commands + keys.commands, keys.stick)
+
+    def take(self) -> Keys:
+        """Everything given since the last take, for the next frame."""
+        with self._lock:
+            keys = self._keys
+            self._keys = Keys(keys.held, stick=keys.stick)
+            self._answers, self._pressed_at = self._pressed_at, None
+            return keys
+
+    def put(self, frame: np.ndarray, status: Status) -> None:
+        """The newest picture."""
+        with self._lock:
+            first, self._answers = self._answers, None
+            if self._picture is not None and self._picture.pressed_at is not None:
+                first = self._picture.pressed_at
+            self._picture = Picture(frame, status, first)
+        self._news.set()
+
+    def news(self, timeout_s: float) -> Picture | None:
+        """The newest picture, as soon as there is one that was not shown yet; None after `timeout_s`."""
+        self._news.wait(timeout_s)
+        with self._lock:
+            self._news.clear()
+            picture, self._picture = self._picture, None
+            return picture
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured at the screen; None where there is nothing to measure yet."""
+
+    shown_fps: float | None = None
+    latency_ms: tuple[float, float] | None = None
+    """Median and 95th percentile from seeing a key change to the frame that answers it on the screen."""
+    late: float | None = None
+    """Share of frames that came later than LATE periods of full speed after the one before."""
+
+
+class Meter:
+    """Times of the frames shown while playing."""
+
+    def __init__(self) -> None:
+        self._shown: deque[float] = deque(maxlen=60)
+        self._latency_ms: deque[float] = deque(maxlen=240)
+        self._late, self._counted = 0, 0
+        self._figures, self._due = Figures(), 0.0
+
+    def shown(self, picture: Picture, now: float) -> None:
+        """Count a picture that is on the screen since `now` seconds."""
+        if picture.status.mode != "play":
+            self._shown.clear()
+            return
+        if self._shown:
+            self._counted += 1
+            self._late += (now - self._shown[-1]) * picture.status.full_fps > LATE
+        self._shown.append(now)
+        if picture.pressed_at is not None:
+            self._latency_ms.append(1000 * (now - picture.pressed_at))
+
+    def figures(self, now: float) -> Figures:
+        """The figures, new a few times a second."""
+        if now >= self._due:
+            self._figures, self._due = self.measured(), now + REFRESH_S
+        return self._figures
+
+    def measured(self) -> Figures:
+        """The figures as they are now."""
+        span_s = self._shown[-1] - self._shown[0] if len(self._shown) > 1 else 0
+        latency = tuple(np.percentile(self._latency_ms, (50, 95)).tolist()) if self._latency_ms else None
+        late = self._late / self._counted if self._counted else None
+        return Figures((len(self._shown) - 1) / span_s if span_s else None, latency, late)
+
+
+def run(game: Game, window) -> Figures:
+    """Play until the player quits; returns what was measured. The screen stays on the calling thread, as it must.
+
+    window: offers `poll() -> Keys` and `show(frame, status, figures)`. An error while painting is raised here.
+    """
+    desk, meter = Desk(), Meter()
+    painter = threading.Thread(target=_paint, args=(game, desk), name="worldsim-painter", daemon=True)
+    painter.start()
+    try:
+        while not desk.stopped.is_set():
+            look(desk, window, meter, LOOK_S)
+    finally:
+        desk.stopped.set()
+        painter.join()
+    if desk.error is not None:
+        raise desk.error
+    return meter.measured()
+
+
+def look(desk: Desk, window, meter: Meter, timeout_s: float) -> None:
+    """One round of the screen's thread: the keys to the desk, the newest picture to the screen."""
+    keys = window.poll()
+    if "quit" in keys.commands:
+        desk.stopped.set()
+        return
+    desk.give(keys)
+    picture = desk.news(timeout_s)
+    if picture is not None:
+        window.show(picture.frame, picture.status, meter.figures(time.perf_counter()))
+        meter.shown(picture, time.perf_counter())
+
+
+def _paint(game: Game, desk: Desk) -> None:
+    try:
+        while not desk.stopped.is_set():
+            game.pacer.wait()
+            game.turn(desk.take(), desk.put)
+        game.close()
+    except Exception as error:  # carried to the screen's thread, which raises it
+        desk.error = error
+    finally:
+        desk.stopped.set()

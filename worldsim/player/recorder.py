@@ -1,0 +1,62 @@
+"""What of a session is being recorded, and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from worldsim.player.clip import write_clip
+from worldsim.player.timeline import Timeline
+
+
+@dataclass
+class Take:
+    """One round that is recorded from its frame `first` on."""
+
+    timeline: Timeline
+    first: int
+
+
+class Recorder:
+    """Rounds from the key R to the key R. What is rewound is not in the files: they show the round as it was lived."""
+
+    def __init__(self) -> None:
+        self._takes: list[Take] = []
+        self.running = False
+
+    def start(self, timeline: Timeline, *, first: int | None = None) -> None:
+        """Record this round from that frame on, by default its present one."""
+        self._takes, self.running = [Take(timeline, len(timeline) if first is None else first)], True
+
+    def follow(self, timeline: Timeline) -> None:
+        """The session goes on in this round: another one, or the same taken back."""
+        if not self.running:
+            return
+        last = self._takes[-1]
+        last.first = min(last.first, len(last.timeline))
+        if last.timeline is not timeline:
+            self._takes.append(Take(timeline, len(timeline)))
+
+    def stop(self, clip: Path, env, *, world: str, device: str) -> Path:
+        """Write the clip, and beside it the replay file, whose path is returned. The replay begins with each round.
+
+        Recording goes on where they cannot be written.
+        """
+        from worldsim.replay import Replay, Round, describe  # here, because it loads torch
+
+        write_clip(clip, self._frames(), env.metadata["render_fps"])
+        rounds = [
+            Round.of(each.seed, each.actions, each.frames(), steps=each.steps)
+            for each in (take.timeline for take in self._takes)
+        ]
+        replay = clip.with_suffix(".replay.json")
+        Replay(world, env.model.fingerprint, env.steps, rounds, describe(env.model, device)).save(replay)
+        self.running = False
+        return replay
+
+    def _frames(self) -> Iterator[np.ndarray]:
+        for take in self._takes:
+            yield from take.timeline.frames(take.first)

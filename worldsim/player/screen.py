@@ -1,0 +1,127 @@
+"""The player's window: keys and gamepad in, the picture with a panel beside it out."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pygame
+
+from worldsim.action import ActionSpec
+from worldsim.player import controls, hud
+from worldsim.player.controls import COMMANDS, REWIND, Keys
+from worldsim.player.game import Status
+from worldsim.player.loop import Figures
+from worldsim.window import BACKGROUND, blit_sharp, open_display, scale_for_desktop
+
+DEAD_ZONE = 0.2
+"""Share of a stick's way that means rest: no stick comes back to exactly 0."""
+
+
+class Window:
+    """The game's picture, a panel right of it and a line of words under it.
+
+    title: the world's name; shape: (H, W) of a frame; actions: of the world, whose keys play; scale: screen pixels a
+    game pixel at first, None for one that suits the screen; later the window's size decides.
+    """
+
+    def __init__(self, title: str, shape: tuple[int, int], actions: ActionSpec, *, scale: int | None = None) -> None:
+        open_display()
+        self._title, self._actions = title, actions
+        self._key_names = controls.key_names(actions)
+        height, width = (side * (scale or scale_for_desktop(shape)) for side in shape)
+        unit = min(max(height / 512, 1.0), 1.5)
+        size = (width + round(300 * unit), max(height, round(540 * unit)) + round(36 * unit))
+        self._canvas = hud.Canvas(pygame.display.set_mode(size, pygame.RESIZABLE), unit)
+        pygame.display.set_caption(f"worldsim: {title}")
+        self._held: set[str] = set()
+        self._stick, self._hat = [0.0, 0.0], [0.0, 0.0]
+        self._pads: dict[int, pygame.joystick.JoystickType] = {}
+        with contextlib.suppress(pygame.error):  # a machine without joystick support plays with keys
+            pygame.joystick.init()
+        self._help, self._panel_shown = False, True
+        self._note = ""
+        self._drawn: tuple | None = None
+
+    def poll(self) -> Keys:
+        """What is held now, and what was tapped or commanded since the last call."""
+        tapped, commands = set(), []
+        for event in pygame.event.get():
+            if event.type == pygame.QUIT:
+                commands.append("quit")
+            elif event.type == pygame.WINDOWFOCUSLOST:
+                self._held = {name for name in self._held if name.startswith("pad ")}
+            elif event.type in (pygame.KEYDOWN, pygame.KEYUP):
+                self._key(event, tapped, commands)
+            elif event.type in (pygame.VIDEORESIZE, pygame.WINDOWEXPOSED):
+                self._drawn = None
+            else:
+                self._pad(event, tapped)
+        self._toggle(commands)
+        stick = tuple(max(pair, key=abs) for pair in zip(self._stick, self._hat, strict=True))
+        return Keys(frozenset(self._held), frozenset(tapped), tuple(commands), stick)
+
+    def show(self, frame: np.ndarray, status: Status, figures: Figures) -> None:
+        """Show a frame (H, W, 3) uint8 and the figures beside it; returns when both are on the screen."""
+        screen = self._canvas.surface
+        picture, panel, line = self._layout()
+        drawn = (status, figures, self._help, self._panel_shown, self._note, screen.get_size())
+        if self._drawn != drawn:
+            screen.fill(BACKGROUND)
+            if self._panel_shown:
+                hud.draw_panel(self._canvas, panel, self._title, status, figures, self._key_names)
+            hud.draw_words(self._canvas, line, status, self._note)
+            self._drawn = drawn
+        blit_sharp(screen, frame, picture)
+        if self._help:
+            rows, commands = controls.help_rows(self._actions), controls.command_rows(self._actions)
+            hud.draw_help(self._canvas, picture, rows, commands)
+        pygame.display.flip()
+
+    def close(self) -> None:
+        """Close the window."""
+        pygame.joystick.quit()
+        pygame.display.quit()
+
+    def _key(self, event: pygame.Event, tapped: set[str], commands: list[str]) -> None:
+        name = pygame.key.name(event.key)
+        if event.type == pygame.KEYUP:
+            self._held.discard(name)
+        elif name in self._key_names or name == REWIND:
+            self._held.add(name)
+            tapped.add(name)
+        elif name in COMMANDS:
+            commands.append(COMMANDS[name])
+
+    def _pad(self, event: pygame.Event, tapped: set[str]) -> None:
+        if event.type == pygame.JOYDEVICEADDED:
+            pad = pygame.joystick.Joystick(event.device_index)
+            self._pads[pad.get_instance_id()] = pad
+            self._note = ""
+        elif event.type == pygame.JOYDEVICEREMOVED:
+            self._pads.pop(event.instance_id, None)
+            self._held = {name for name in self._held if not name.startswith("pad ")}
+            self._stick, self._hat = [0.0, 0.0], [0.0, 0.0]
+            self._note = "The gamepad is unplugged; the keys still play"
+        elif event.type == pygame.JOYAXISMOTION and event.axis < 2:
+            push = min(max(event.value, -1.0), 1.0)
+            self._stick[event.axis] = push if abs(push) > DEAD_ZONE else 0.0
+        elif event.type == pygame.JOYHATMOTION:
+            self._hat = [float(event.value[0]), -float(event.value[1])]
+        elif event.type == pygame.JOYBUTTONDOWN:
+            self._held.add(f"pad {event.button}")
+            tapped.add(f"pad {event.button}")
+        elif event.type == pygame.JOYBUTTONUP:
+            self._held.discard(f"pad {event.button}")
+
+    def _toggle(self, commands: list[str]) -> None:
+        self._help ^= commands.count("help") % 2 == 1
+        self._panel_shown ^= commands.count("panel") % 2 == 1
+
+    def _layout(self) -> tuple[pygame.Rect, pygame.Rect, pygame.Rect]:
+        """The picture's field, the panel and the line of words under both."""
+        width, height = self._canvas.surface.get_size()
+        line = self._canvas.px(36)
+        panel = self._canvas.px(300) if self._panel_shown else 0
+        field = pygame.Rect(0, 0, max(width - panel, 1), max(height - line, 1))
+        return field, pygame.Rect(field.right, 0, panel, field.height), pygame.Rect(0, field.bottom, width, line)

@@ -1,0 +1,89 @@
+"""The history of one round as it was lived: actions, frames and rewards, without the futures that were rewound."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass
+class Timeline:
+    """N actions and N+1 frames since the round began; `actions[t]` takes frame t to frame t+1."""
+
+    seed: int
+    shape: tuple[int, ...]
+    """(H, W, 3) of a frame."""
+    packed: list[bytes]
+    """The frames, each compressed: a half-hour round takes tens of megabytes."""
+    actions: list[Any] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    """Denoising steps of each painted frame."""
+    rewards: list[float] = field(default_factory=list)
+    over: bool = False
+    """Whether the round ended with its last frame."""
+
+    @classmethod
+    def of(cls, seed: int, frame: np.ndarray) -> Timeline:
+        """A round that begins with this frame (H, W, 3) uint8."""
+        return cls(seed, frame.shape, [_pack(frame)])
+
+    def __len__(self) -> int:
+        return len(self.actions)
+
+    @property
+    def score(self) -> float:
+        """Sum of all rewards."""
+        return sum(self.rewards)
+
+    def add(self, action: Any, steps: int, frame: np.ndarray, reward: float, *, over: bool = False) -> None:
+        """Append one frame (H, W, 3) uint8, the action that led to it, its reward and whether it is the last."""
+        self.packed.append(_pack(frame))
+        self.actions.append(action)
+        self.steps.append(steps)
+        self.rewards.append(reward)
+        self.over = over
+
+    def frame(self, index: int) -> np.ndarray:
+        """Frame (H, W, 3) uint8; 0 is the reset's."""
+        return np.frombuffer(zlib.decompress(self.packed[index]), np.uint8).reshape(self.shape)
+
+    def frames(self, first: int = 0) -> Iterator[np.ndarray]:
+        """All frames from one on."""
+        return (self.frame(index) for index in range(first, len(self.packed)))
+
+    def cut(self, length: int) -> None:
+        """Forget everything after the first `length` actions, of which there are more."""
+        self.over = False
+        del self.packed[length + 1 :], self.actions[length:], self.steps[length:], self.rewards[length:]
+
+    def copy(self) -> Timeline:
+        """An independent copy."""
+        lists = (list(each) for each in (self.packed, self.actions, self.steps, self.rewards))
+        return Timeline(self.seed, self.shape, *lists, self.over)
+
+    def save(self, path: Path) -> None:
+        """Write one npz file."""
+        told = {name: np.asarray(vars(self)[name]) for name in ("seed", "actions", "steps", "rewards", "over")}
+        np.savez_compressed(path, frames=np.stack(list(self.frames())), **told)
+
+    @classmethod
+    def load(cls, path: Path) -> Timeline:
+        """What `save` wrote; ValueError in one line where the file is none."""
+        try:
+            with np.load(path) as stored:
+                frames, lists = stored["frames"], [stored[name] for name in ("actions", "steps", "rewards")]
+                seed, over = int(stored["seed"]), bool(stored["over"])
+        except (KeyError, ValueError, EOFError, zlib.error) as error:
+            raise ValueError(f"'{path}' is no round's history ({error}); save the game again") from None
+        actions, steps, rewards = (each.tolist() for each in lists)
+        actions = [np.asarray(action, lists[0].dtype) for action in actions]
+        return cls(seed, frames.shape[1:], [_pack(frame) for frame in frames], actions, steps, rewards, over)
+
+
+def _pack(frame: np.ndarray) -> bytes:
+    return zlib.compress(np.ascontiguousarray(frame).tobytes(), 1)
