@@ -84,13 +84,10 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         check_fit(self.model, type(self.game), self.steps)
-        streams = np.random.SeedSequence([self.seed, SPLITS.index(self.split)]).spawn(5)
-        self._judge_rng, self._trial_rng, self._window_rng, self._rollout_rng, self._luck_rng = map(
-            np.random.default_rng, streams
-        )
 
     def figures(self) -> Figures:
         """All figures, flat. One that has no meaning on what was seen is None."""
+        self._open_streams()
         judge, checked = self._appointed  # every check of an instrument comes before the long work
         trials, real = self._trials()
         moments = self.heldout.moments(
@@ -109,12 +106,22 @@ class Evaluation:
 
     def strips(self) -> Figures:
         """Pictures for the report, as `report.strips` draws them, kept as a part of the ledger."""
-        draw = strips.Artist(self.model, self.game, self.heldout, self._settings(), self.seed, self.plan.drift_frames)
-        return self.ledger.part("strips", draw.figures)
+        steps = self.plan.drift_frames
+        total = strips.frames_painted(self.game, steps)
+        with tqdm(total=total, unit="frame", desc="strips", disable=not self.progress) as bar:
+            kit = (self.model, self.game, self.heldout, self._settings(bar.update), self.seed, steps)
+            return self.ledger.part("strips", strips.Artist(*kit).figures)
 
     @cached_property
     def heldout(self) -> HeldOut:
         return _record(self.game, self.plan, split=self.split, seed=self.seed, progress=self.progress)
+
+    def _open_streams(self) -> None:
+        """Every stream of chance from its beginning, so that measuring again gives the same."""
+        streams = np.random.SeedSequence([self.seed, SPLITS.index(self.split)]).spawn(5)
+        self._judge_rng, self._trial_rng, self._window_rng, self._rollout_rng, self._luck_rng = map(
+            np.random.default_rng, streams
+        )
 
     @cached_property
     def _appointed(self) -> tuple[stability.Judge, dict[str, int]]:
@@ -150,7 +157,7 @@ class Evaluation:
         kit = (self.model, self.game, self.heldout, judge, self.ledger, settings)
         return measure.Battery(*kit, self.plan.battery, self.seed, self.world).figures()
 
-    def _settings(self, progress: Callable[[int], object] = lambda frames: None) -> imagine.Settings:
+    def _settings(self, progress: Callable[[int], object]) -> imagine.Settings:
         return _settings(self.model, self.plan, self.steps, progress)
 
     def _told(self) -> Figures:

@@ -11,6 +11,8 @@ from worldsim_training.battery.verdicts import REFUSED, UNMEASURED, Gate, count,
 from worldsim_training.report import plots, strips, words
 
 TEMPLATE = "page.html"
+SAME = ("env_id", "split", "seed", "heldout_sha256")
+"""What two evaluations must share to have been asked the same."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def _notes(entries: Sequence[Entry]) -> list[str]:
             notes.append(f"{entry.label}: measured on the test split, which is opened once per release.")
         if entry.figures.get("quick"):
             notes.append(f"{entry.label}: a quick run; most instruments were not asked.")
-    if len({entry.figures.get("heldout_sha256") for entry in entries}) > 1:
+    if len({tuple(map(entry.figures.get, SAME)) for entry in entries}) > 1:
         notes.append("The held-out episodes differ between these evaluations: compare with the intervals in mind.")
     return notes
 

@@ -146,6 +146,12 @@ class Artist:
         return RealSimulator(self.game, self.heldout).play(past, held, np.zeros(1, int)).frames[0]
 
 
+def frames_painted(game: Game, drift_steps: Sequence[int]) -> int:
+    """Frames that a world paints for all strips."""
+    actions = len(game.actions.table) if game.actions.table is not None else 0
+    return FILM_WINDOWS * FILM_STEPS[-1] + actions * ACTION_STEPS[-1] + DRIFT_ROLLOUTS * drift_steps[-1]
+
+
 def png(picture: np.ndarray) -> str:
     """A picture (H, W, 3) uint8 as a PNG in base64."""
     data = io.BytesIO()
