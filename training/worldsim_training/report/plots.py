@@ -87,7 +87,8 @@ def _svg(series: Series, draw: Callable, theme: Theme) -> str:
     settings = {"svg.hashsalt": "worldsim", "font.size": 11, "axes.spines.top": False, "axes.spines.right": False}
     inks = dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), theme.ink)
     with matplotlib.rc_context(settings | inks | {"axes.facecolor": "none", "legend.frameon": False}):
-        figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), layout="constrained", facecolor="none")
+        height = HEIGHT_INCHES + 0.35 * (len(series) - 1)  # its legend grows
+        figure = Figure(figsize=(WIDTH_INCHES, height), layout="constrained", facecolor="none")
         draw(figure, series, theme)
         data = io.BytesIO()
         figure.savefig(data, format="svg", transparent=True, metadata={"Date": None})
@@ -101,7 +102,7 @@ def _draw_gains(figure, series: Series, theme: Theme) -> None:
         _curve(axes, at, figures, "gain_{}_db", color, label, marker="o")
         for name, words, style in REROLLS:
             _curve(axes, at, figures, name, color, words, linestyle=style, alpha=0.7)
-    _floor(axes, 0, theme, "floor: copying the last real frame")
+    _floor(axes, 0, theme, "floor: copying")
     _finish(axes, "steps ahead", "gain (dB)", log=True)
 
 
@@ -127,7 +128,7 @@ def _draw_onset(figure, series: Series, theme: Theme) -> None:
     at = horizons(figures, r"onset_real_(\d+)")
     _curve(axes, at, figures, "onset_real_{}", theme.ink, "ceiling: the real game's frames", marker="s", markersize=4)
     _curve(axes, at, figures, "onset_state_{}", theme.ink, "the real game's state", linestyle=":")
-    _floor(axes, 0, theme, "floor: an opponent that never answers")
+    _floor(axes, 0, theme, "floor: no answer")
     _finish(axes, "steps after the player's choice", "opponent's paths have parted", log=True)
 
 
@@ -180,7 +181,7 @@ def _draw_drift(figure, series: Series, theme: Theme) -> None:
                 at[figures["rollout_steps"]] = figures[f"end_{name}_ratio"]
             pairs = sorted(at.items())
             axes.plot(*zip(*pairs, strict=True), color=color, marker=marker, label=_of(label, name, series))
-    _finish(axes, "imagined steps", "last 64 frames, ratio to real")
+    _finish(axes, "imagined steps", "ratio to real frames")
 
 
 def _bars(figure, series: Series, theme: Theme, names: Sequence[str], key: str, marks: Sequence[tuple]) -> None:
@@ -229,7 +230,7 @@ def _finish(axes, x: str, y: str, *, log: bool = False) -> None:
 def _legend(axes) -> None:
     """Every label once, below the plot."""
     handles = {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    axes.figure.legend(handles.values(), handles, loc="outside lower left", ncols=2, fontsize=8.5)
+    axes.figure.legend(handles.values(), handles, loc="outside lower left", ncols=2, fontsize=9.5, columnspacing=1.2)
 
 
 def _coloured(series: Series, theme: Theme) -> list[tuple[str, tuple[str, Mapping]]]:
@@ -270,7 +271,7 @@ _PLOTS = (
     (
         r"end_motion_ratio",
         "Long rollouts",
-        "Ends of rollouts under random held actions, against ends of real ones.",
+        "The last 64 frames of rollouts under random held actions, against real ones.",
         _draw_drift,
     ),
 )
