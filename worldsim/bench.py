@@ -204,7 +204,7 @@ def describe_machine(device: str) -> dict[str, str | int | float]:
     """Where it was timed."""
     return {
         "device": device if device == "cpu" else torch.cuda.get_device_name(device),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cores": os.cpu_count() or 1,
         "platform": platform.platform(),
         "version_python": platform.python_version(),
@@ -285,7 +285,7 @@ def _synchronise(model: WorldModel) -> None:
         torch.cuda.synchronize(model.device)
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
     """Name of the processor as the system gives it."""
     info = Path("/proc/cpuinfo")
     if info.is_file():

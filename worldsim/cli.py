@@ -23,6 +23,7 @@ GROUP = "worldsim.commands"
 EXTRAS = {
     "ale_py": "atari",
     "av": "video",
+    "matplotlib": "eval",
     "minigrid": "minigrid",
     "pygame": "play",
     "stable_baselines3": "rl",

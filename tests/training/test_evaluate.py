@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 import sys
 import time
 from dataclasses import replace
@@ -18,6 +19,7 @@ from worldsim.world_model import Starts, WorldInfo, WorldModel
 from worldsim_training import control, evaluate, imagine
 from worldsim_training.collect import record_episode
 from worldsim_training.heldout import Moment, record_heldout
+from worldsim_training.report import __main__ as report_command
 
 PLAN = evaluate.Plan(
     episodes=6, windows=13, horizons=(1, 4, 16), trials=20, rollouts=3, rollout_steps=160, real_rollouts=1, batch=8
@@ -177,12 +179,19 @@ def test_a_world_of_another_size_than_its_game_is_refused_in_one_line(tmp_path, 
         (["{tiny}", "--seed", "-1"], "seed is -1; use 0 or more"),
         (["{tiny}", "--device", "toaster"], "device 'toaster' cannot be used here; use 'cpu', or 'cuda' with a GPU"),
         (["{tiny}", "--json", "{folder}"], "is a folder; give the name of a file"),
+        (["{tiny}", "--report", "{folder}"], "is a folder; give the name of a file, such as {folder}/eval.html"),
     ],
 )
 def test_bad_arguments_end_before_any_work(words, message, tmp_path, capsys):
     folder = save_tiny_world(tmp_path / "tiny")
     assert evaluate.main([word.format(tiny=folder, folder=tmp_path) for word in words]) == 2
-    assert message in capsys.readouterr().err
+    assert message.format(folder=tmp_path) in capsys.readouterr().err
+
+
+def test_a_report_without_its_plots_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert evaluate.main(["nowhere", "--report", str(tmp_path / "page.html")]) == 2
+    assert capsys.readouterr().err == 'evaluate: a report needs matplotlib: pip install "worldsim[eval]"\n'
 
 
 def test_an_untrained_step_count_is_refused():
@@ -255,10 +264,17 @@ def test_an_error_in_one_batch_ends_the_others_and_leaves_the_thread_count():
 def test_the_command_measures_a_world_of_boxing(tmp_path, monkeypatch, capsys):
     amount = {"episodes": 3, "episode_steps": 480, "windows": 3, "trials": 6, "rollouts": 2, "rollout_steps": 160}
     plan = evaluate.Plan(**amount, horizons=(1, 4, 16), real_rollouts=1)
-    monkeypatch.setattr(evaluate, "QUICK", plan)
-    world, file = save_boxing_world(tmp_path / "world"), tmp_path / "out" / "eval.json"
-    assert evaluate.run(arguments(world, "--quick", "--json", file)) == 0
+    world, file = save_boxing_world(tmp_path / "my world"), tmp_path / "out" / "eval.json"
+    monkeypatch.setattr(evaluate, "QUICK", replace(plan, drift_frames=(0, 5)))
+    assert evaluate.run(arguments(world, "--quick", "--json", file, "--report", file.with_suffix(".html"))) == 0
     report = json.loads(file.read_text())
+    words = ["worldsim", "eval", str(world), *"--split validation --seed 0 --device cpu --quick".split()]
+    assert shlex.split(report["command"]) == words
+    assert report["device_name"] and report["system"] and len(report["heldout_sha256"]) == 64
+    page = file.with_suffix(".html").read_text()
+    assert page.count("data:image/png") == 4 * 7 + 18 * 6 + 2 * 2  # film, an action each, drift
+    assert report_command.main([str(file), "--out", str(tmp_path / "again.html")]) == 0
+    assert (tmp_path / "again.html").read_text() == page
     assert {"gain_1_db", "gain_16_db", "sign_test_share", "collapsed", "rollouts"} <= set(report)
     assert report["rollouts"] == 2 and report["version_ale-py"] and len(report["world_manifest_sha256"]) == 64
     assert report["sign_test_real_score"] >= 0.75

@@ -1,0 +1,234 @@
+"""The model card of a world's folder, from the figures of its evaluation.
+
+    worldsim eval my_world --json eval.json
+    python -m worldsim_training.card eval.json my_world --bench bench.json
+
+What people wrote in the folder's present card (what the world is, its data, its training, its limits) is kept word for
+word; the measured part and the header's metrics are written anew, from figures of the very same weights only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from worldsim.info import CARD, INDEX
+from worldsim.worlds import MANIFEST, world_path
+from worldsim_training.battery.verdicts import FAIL, PASS, REFUSED, UNMEASURED, Gate, judge
+from worldsim_training.episodes import write_whole
+from worldsim_training.report.__main__ import read_figures
+from worldsim_training.report.plots import horizons
+from worldsim_training.report.words import number, title
+
+HEADLINE = (
+    *("gain_1_db", "gain_16_db", "sign_test_share", "control_c", "action_ratio", "onset_error"),
+    *("probe_ratio_16_worst", "reward_f1", "end_recall", "collapsed", "drift_1000_collapsed"),
+)
+"""The figures in the card's header, which `worldsim info` prints."""
+HEADER = {
+    "library_name": "worldsim",
+    "pipeline_tag": "reinforcement-learning",
+    "tags": ["world-model", "video-generation", "gymnasium"],
+}
+MEASURED = "Measured"
+UNTOLD = ("Data", "Training", "Limits")
+"""Sections that only people can write."""
+STEPS = {"control_c": "control C", "action_ratio": "actions recovered", "reward_f1": "reward F1"}
+
+
+def write_card(figures: Mapping, folder: Path, speed: Mapping | None = None) -> str:
+    """The card's text. speed: figures of `worldsim bench`. ValueError where figures are of other weights."""
+    mark = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    for told, command in ((figures, "eval"), (speed or {"world_manifest_sha256": mark}, "bench")):
+        if told.get("world_manifest_sha256") != mark:
+            seen = str(told.get("world_manifest_sha256"))[:12]
+            raise ValueError(
+                f"the figures are of manifest {seen}..., folder '{folder}' has {mark[:12]}...; worldsim {command} it"
+            )
+    present = folder / CARD
+    header, lead, sections = _read(present.read_text(encoding="utf-8")) if present.is_file() else ({}, "", {})
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    header |= {key: value for key, value in HEADER.items() if key not in header}
+    header["model-index"] = [_results(figures, speed)]
+    told = dict(sections) or {"What it is": _network(index, folder)}
+    told |= {name: "Not told." for name in UNTOLD if name not in told}
+    told[MEASURED] = _measured(figures, folder, speed)
+    body = "\n\n".join(f"## {name}\n\n{told[name]}" for name in _order(told))
+    return f"---\n{_yaml(header)}---\n\n{lead or _lead(index, folder)}\n\n{body}\n"
+
+
+def _read(text: str) -> tuple[dict, str, dict[str, str]]:
+    """Header, what stands before the first section, and the sections of a card."""
+    match = re.match(r"---\n(.*?)\n---\n", text, flags=re.DOTALL)
+    header = yaml.safe_load(match[1]) if match else {}
+    lead, *rest = re.split(r"^## ", text[match.end() :] if match else text, flags=re.MULTILINE)
+    sections = (part.partition("\n") for part in rest)
+    return header, lead.strip(), {name.strip(): words.strip() for name, _, words in sections}
+
+
+def _order(sections: Mapping[str, str]) -> list[str]:
+    """As they stand, but what was measured comes before the limits."""
+    names = [name for name in sections if name != MEASURED]
+    at = names.index("Limits")
+    return [*names[:at], MEASURED, *names[at:]]
+
+
+def _yaml(header: Mapping) -> str:
+    return yaml.safe_dump(dict(header), sort_keys=False, allow_unicode=True, width=100)
+
+
+def _results(figures: Mapping, speed: Mapping | None) -> dict:
+    values = {key: figures[key] for key in HEADLINE if figures.get(key) is not None}
+    values |= {"fps_all_in": speed["fps_all_in"]} if speed else {}
+    dataset = f"{figures['env_id']}, {figures['split']} seeds"
+    return {
+        "name": figures["world"],
+        "results": [
+            {
+                "task": {"type": "reinforcement-learning", "name": "world model"},
+                "dataset": {"type": "recording", "name": dataset},
+                "metrics": [{"type": key, "value": float(f"{value:.4g}")} for key, value in values.items()],
+            }
+        ],
+    }
+
+
+def _lead(index: Mapping, folder: Path) -> str:
+    world, names = index["world"], index["actions"].get("names") or index["actions"]["channels"]
+    frame = f"{world['width']}x{world['height']} pixels, {world['fps']} frames a second, {len(names)} actions"
+    name = world["name"]
+    return f"# {name.capitalize()}\n\nAn imagined `{world['env_id']}`: {frame}. `worldsim play {folder.name}`."
+
+
+def _network(index: Mapping, folder: Path) -> str:
+    config = json.loads((folder / "denoiser" / "config.json").read_text(encoding="utf-8"))
+    sizes = ", ".join(f"{key} {config[key]}" for key in ("dim", "depth", "heads", "window") if key in config)
+    steps = ", ".join(map(str, index["world"]["step_choices"]))
+    return (
+        f"A frame-wise causal diffusion model (`{index['denoiser'][1]}`: {sizes}) that answers each frame in {steps}"
+        f" network calls, {index['world']['default_steps']} unless asked, and remembers"
+        f" {index['world']['window_frames']} frames."
+    )
+
+
+def _measured(figures: Mapping, folder: Path, speed: Mapping | None) -> str:
+    gates = judge(figures)
+    rows = [
+        *_gains(figures),
+        *(_row(gate, figures) for gate in gates if gate.verdict in (PASS, FAIL) and not _gain(gate)),
+    ]
+    rows += [*_by_steps(figures), *_speed(speed), _size(folder)]
+    table = "\n".join(("| what | measured | floor, ceiling or bar | verdict |", "|---|---|---|---|", *rows))
+    return "\n\n".join((table, *_missing(gates, figures), _again(figures, speed)))
+
+
+def _gain(gate: Gate) -> bool:
+    return re.fullmatch(r"gain_\d+_db", gate.key) is not None
+
+
+def _gains(figures: Mapping) -> list[str]:
+    gates = {gate.key: gate for gate in judge(figures)}
+    return [_gain_row(h, figures, gates.get(f"gain_{h}_db")) for h in horizons(figures, r"gain_(\d+)_db")]
+
+
+def _gain_row(h: int, figures: Mapping, gate: Gate | None) -> str:
+    key = f"gain_{h}_db"
+    what = f"{h} steps ahead, free-running" if h > 1 else "1 step ahead"
+    known = [f"PSNR {figures[f'psnr_{h}_db']:.2f} against {figures[f'floor_{h}_db']:.2f} dB"]
+    if figures.get(f"reroll_{h}_db") is not None:
+        mean = f"the mean of {figures['reroll_branches']} such games {figures[f'reroll_mean_{h}_db']:.2f}"
+        known.append(f"the real game with other luck {figures[f'reroll_{h}_db']:.2f}, {mean}")
+    known += [f"wanted {gate.wanted}"] if gate else []
+    value = f"**{figures[key]:.2f} dB** [{figures[f'{key}_low']:.2f}, {figures[f'{key}_high']:.2f}]"
+    return (
+        f"| gain over copying the last frame, {what} | {value} | {'; '.join(known)} | {gate.verdict if gate else ''} |"
+    )
+
+
+def _row(gate: Gate, figures: Mapping) -> str:
+    total = figures.get(re.sub(r"(collapsed|far)$", "rollouts", gate.key))
+    of = f" of {total}" if gate.key.endswith(("collapsed", "far")) and total is not None else ""
+    ends = f" [{number(gate.interval[0])}, {number(gate.interval[1])}]" if gate.interval else ""
+    luck = f"; the real game with other luck {number(gate.luck)}" if gate.luck is not None else ""
+    return f"| {title(gate.key)} | **{number(gate.value)}{of}**{ends} | wanted {gate.wanted}{luck} | {gate.verdict} |"
+
+
+def _by_steps(figures: Mapping) -> list[str]:
+    rows = []
+    for key, words in STEPS.items():
+        at = horizons(figures, rf"steps_(\d+)_{key}")
+        values = ", ".join(number(figures[f"steps_{n}_{key}"]) for n in at)
+        rows += (
+            [f"| {words} at {', '.join(map(str, at))} denoising steps | {values} | on fewer trials | |"] if at else []
+        )
+    return rows
+
+
+def _speed(speed: Mapping | None) -> list[str]:
+    if speed is None:
+        return []
+    where = f"{speed['steps']} steps, {speed['device']}, {speed['threads']} threads of {speed['cpu']}"
+    value = f"**{speed['fps_all_in']:.1f}** ({speed['frame_ms_p95']:.0f} ms p95)"
+    return [f"| frames a second, all in: {where} | {value} | the game runs at {speed['game_fps']} | |"]
+
+
+def _size(folder: Path) -> str:
+    files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+    return f"| world on disk | {sum(entry['bytes'] for entry in files.values()) / 1e6:.1f} MB | | |"
+
+
+def _missing(gates: list[Gate], figures: Mapping) -> list[str]:
+    """What did not pass or gave no figure, by name."""
+    failing = [title(gate.key) for gate in gates if gate.verdict == FAIL]
+    refused = [f"{title(gate.key)} ({gate.why})" for gate in gates if gate.verdict == REFUSED]
+    unread = figures.get("probe_refused")
+    refused += [f"the state numbers {unread}, which the probe does not read on real frames"] if unread else []
+    unmeasured = [title(gate.key) for gate in gates if gate.verdict == UNMEASURED]
+    told = (("Does not pass", failing), ("Refused by its own check", refused), ("Not measured", unmeasured))
+    return [f"{words}: {'; '.join(names)}." for words, names in told if names]
+
+
+def _again(figures: Mapping, speed: Mapping | None) -> str:
+    versions = ", ".join(
+        f"{key.removeprefix('version_')} {value}" for key, value in figures.items() if key.startswith("version_")
+    )
+    commands = [f"    {figures['command']}", *([f"    {speed['command']}"] if speed else [])]
+    threads = f"{figures['threads']} {'thread' if figures['threads'] == 1 else 'threads'}"
+    where = f"{figures.get('device_name', figures['device'])}, {threads}"
+    return (
+        f"{figures['split'].capitalize()} split, {figures['steps']} steps, {figures['episodes']} episodes,"
+        f" {figures['windows']} windows, seed {figures['seed']}, manifest `{figures['world_manifest_sha256'][:12]}`;"
+        f" in brackets 95 % intervals over episodes. {where}; {versions}.\n\n" + "\n".join(commands)
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command."""
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="worldsim_training.card", description=__doc__, formatter_class=layout)
+    parser.add_argument("json", type=Path, help="figures that worldsim eval --json wrote")
+    parser.add_argument("world", help="name of a shipped world, or a world's folder")
+    parser.add_argument("--bench", type=Path, metavar="FILE", help="figures that worldsim bench --json wrote")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the card here (default: into the folder)")
+    args = parser.parse_args(argv)
+    try:
+        folder = world_path(args.world)
+        speed = read_figures(args.bench) if args.bench is not None else None
+        out = args.out or folder / CARD
+        write_whole(out, write_card(read_figures(args.json), folder, speed).encode())
+    except (ValueError, OSError) as error:
+        print(f"card: {error}", file=sys.stderr)
+        return 2
+    print(f"written to {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

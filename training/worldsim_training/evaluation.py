@@ -1,0 +1,250 @@
+"""One world held against its source game: what is measured, how much of it, and from which streams of chance."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from worldsim.world_model import WorldModel
+from worldsim_envs.games import Game
+from worldsim_training import ceilings, control, gains, imagine, stability
+from worldsim_training.battery import measure
+from worldsim_training.battery.ledger import Figures, Ledger
+from worldsim_training.episodes import SPLITS
+from worldsim_training.heldout import HeldOut, Moment, record_heldout
+from worldsim_training.report import strips
+
+LEAST_REAL_SCORE = 0.75
+"""The sign test is refused where the real game itself scores less."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to measure."""
+
+    episodes: int
+    windows: int
+    horizons: tuple[int, ...]
+    """Steps ahead at which the free-running prediction is compared."""
+    trials: int
+    """States of the sign test."""
+    rollouts: int = 50
+    rollout_steps: int = 300
+    real_rollouts: int = 24
+    """At most so many real rollouts set the limits of collapse, and so many more check them."""
+    episode_steps: int = 0
+    """Cut every held-out episode after so many steps; 0: the game ends it."""
+    branches: int = 8
+    """Real games with other luck that are played on from each window."""
+    save_every: int = 8
+    """Steps between the real game's save states."""
+    battery: measure.Extent | None = None
+    """What of the battery is measured beside these; None: nothing."""
+    drift_frames: tuple[int, ...] = (0, 100, 300, 1000)
+    """Steps after which the report's drift strip shows a frame."""
+    batch: int = 13
+    """Worlds that are imagined together, eight times as many on a GPU; a CPU runs as many batches as it has threads."""
+
+
+QUICK = Plan(
+    episodes=12,
+    windows=100,
+    horizons=(1, 4, 16),
+    trials=100,
+    real_rollouts=8,
+    drift_frames=(0, 100, 300),
+    battery=measure.QUICK,
+)
+FULL = Plan(episodes=24, windows=512, horizons=(1, 4, 16, 32), trials=256, battery=measure.FULL)
+
+
+@dataclass
+class Evaluation:
+    """The measurements of one world; the same seed gives the same figures on one build.
+
+    `ledger` keeps finished parts. `world` is what another process may load; without it determinism is tried within
+    this one. Raises ValueError where the world and the game do not fit or an instrument fails on the real game.
+    """
+
+    model: WorldModel
+    game: Game
+    plan: Plan
+    split: str
+    seed: int
+    steps: int
+    progress: bool = True
+    ledger: Ledger = field(default_factory=Ledger)
+    world: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fit(self.model, type(self.game), self.steps)
+
+    def figures(self) -> Figures:
+        """All figures, flat. One that has no meaning on what was seen is None."""
+        self._open_streams()
+        judge, checked = self._appointed  # every check of an instrument comes before the long work
+        trials, real = self._trials()
+        moments = self.heldout.moments(
+            self.plan.windows, past=self.model.info.window_frames, future=max(self.plan.horizons), rng=self._window_rng
+        )
+        ceiling = self.ledger.part("ceilings", lambda: self._ceilings(moments))
+        with tqdm(total=_frames(self.plan), unit="frame", desc="imagine", disable=not self.progress) as bar:
+            settings = self._settings(bar.update)
+            parts = [
+                self.ledger.part("gains", lambda: self._gains(moments, settings)),
+                self.ledger.part("signs", lambda: self._signs(trials, real, settings)),
+                self.ledger.part("stability", lambda: self._stability(judge, settings)),
+                self._battery(judge, settings),
+            ]
+        return {key: value for part in (*parts, ceiling, checked, self._told()) for key, value in part.items()}
+
+    def strips(self) -> Figures:
+        """Pictures for the report, as `report.strips` draws them, kept as a part of the ledger."""
+        steps = self.plan.drift_frames
+        total = strips.frames_painted(self.game, steps)
+        with tqdm(total=total, unit="frame", desc="strips", disable=not self.progress) as bar:
+            kit = (self.model, self.game, self.heldout, self._settings(bar.update), self.seed, steps)
+            return self.ledger.part("strips", strips.Artist(*kit).figures)
+
+    @cached_property
+    def heldout(self) -> HeldOut:
+        return _record(self.game, self.plan, split=self.split, seed=self.seed, progress=self.progress)
+
+    def _open_streams(self) -> None:
+        """Every stream of chance from its beginning, so that measuring again gives the same."""
+        streams = np.random.SeedSequence([self.seed, SPLITS.index(self.split)]).spawn(5)
+        self._judge_rng, self._trial_rng, self._window_rng, self._rollout_rng, self._luck_rng = map(
+            np.random.default_rng, streams
+        )
+
+    @cached_property
+    def _appointed(self) -> tuple[stability.Judge, dict[str, int]]:
+        return _appointed(self.game, self.heldout, self.plan, self._judge_rng)
+
+    def _trials(self) -> tuple[list[control.Trial], np.ndarray]:
+        """The sign test's trials and how the real game moves in them."""
+        past = self.model.info.window_frames
+        trials = control.choose_trials(self.game, self.heldout, self.plan.trials, past=past, rng=self._trial_rng)
+        real = control.real_displacements(self.game, self.heldout, trials)
+        _check_real_score(control.scores(real).mean())
+        return trials, real
+
+    def _ceilings(self, moments: Sequence[Moment]) -> Figures:
+        return _ceilings(self.game, self.heldout, moments, self.plan, self._luck_rng, progress=self.progress)
+
+    def _gains(self, moments: Sequence[Moment], settings: imagine.Settings) -> Figures:
+        sizes = {"horizons": self.plan.horizons, "rng": self._window_rng, "settings": settings}
+        return gains.measure_gains(self.model, self.heldout, moments, **sizes)
+
+    def _signs(self, trials: Sequence[control.Trial], real: np.ndarray, settings: imagine.Settings) -> Figures:
+        return control.measure_control(self.model, self.game, self.heldout, trials, real, self._trial_rng, settings)
+
+    def _stability(self, judge: stability.Judge, settings: imagine.Settings) -> Figures:
+        amount = {"rollouts": self.plan.rollouts, "length": self.plan.rollout_steps}
+        return stability.measure_stability(
+            self.model, judge, self.heldout, **amount, rng=self._rollout_rng, settings=settings
+        )
+
+    def _battery(self, judge: stability.Judge, settings: imagine.Settings) -> Figures:
+        if self.plan.battery is None:
+            return {}
+        kit = (self.model, self.game, self.heldout, judge, self.ledger, settings)
+        return measure.Battery(*kit, self.plan.battery, self.seed, self.world).figures()
+
+    def _settings(self, progress: Callable[[int], object]) -> imagine.Settings:
+        return _settings(self.model, self.plan, self.steps, progress)
+
+    def _told(self) -> Figures:
+        """What was measured."""
+        episodes = self.heldout.episodes
+        return {
+            "episodes": len(episodes),
+            "episode_steps": sum(len(episode.actions) for episode in episodes),
+            "heldout_sha256": _digest(self.heldout),
+            "context_frames": self.model.info.window_frames,
+            "steps": self.steps,
+            "split": self.split,
+            "seed": self.seed,
+        }
+
+
+def _frames(plan: Plan) -> int:
+    """Frames that a world paints, for the progress bar; the few of the episodes' ends are left out."""
+    own = plan.windows * max(plan.horizons) + 2 * plan.trials * control.HOLD_STEPS + plan.rollouts * plan.rollout_steps
+    return own + (plan.battery.frames if plan.battery is not None else 0)
+
+
+def _record(game: Game, plan: Plan, *, split: str, seed: int, progress: bool) -> HeldOut:
+    most = plan.episode_steps or game.max_episode_steps
+    with tqdm(total=plan.episodes * most, unit="step", desc="record", disable=not progress) as bar:
+        numbers = {"split": split, "seed": seed, "episodes": plan.episodes, "max_steps": most}
+        return record_heldout(game, **numbers, save_every=plan.save_every, progress=bar.update)
+
+
+def _appointed(
+    game: Game, heldout: HeldOut, plan: Plan, rng: np.random.Generator
+) -> tuple[stability.Judge, dict[str, int]]:
+    """The collapse test, checked. Episodes are dealt into three: what the game looks like, the limits, the check."""
+    deals = [range(third, len(heldout.episodes), 3) for third in range(3)]
+    looks, widths, checks = ([*heldout.cut(deal, plan.rollout_steps)] for deal in deals)
+    if not (looks and widths and checks):
+        raise ValueError(f"held-out episodes give too few real rollouts of {plan.rollout_steps} frames to judge by")
+    widths, checks = (_thinned(rollouts, plan.real_rollouts) for rollouts in (widths, checks))
+    random = [i for i, policy in enumerate(heldout.policies) if policy == "random"]  # as the world will be played
+    ends = [*heldout.cut(random or range(len(heldout.episodes)), plan.rollout_steps)]
+    judge = stability.appoint_judge(game, looks, widths, ends)
+    tried = stability.check_judge(judge, checks, rng)
+    return judge, {"collapse_check_real_rollouts": len(checks), "collapse_check_mutants": tried}
+
+
+def _ceilings(
+    game: Game, heldout: HeldOut, moments: Sequence[Moment], plan: Plan, rng: np.random.Generator, *, progress: bool
+) -> dict[str, float | int]:
+    """What the real game gains with other luck; empty where its luck is not known."""
+    heldout.resume(game, moments[0])
+    if game.luck() is None:
+        return {}
+    work = len(moments) * (1 + plan.branches) * max(plan.horizons)
+    with tqdm(total=work, unit="step", desc="re-roll", disable=not progress) as bar:
+        amount = {"horizons": plan.horizons, "branches": plan.branches}
+        return ceilings.measure_ceilings(game, heldout, moments, **amount, rng=rng, progress=bar.update)
+
+
+def _settings(model: WorldModel, plan: Plan, steps: int, progress: Callable[[int], object]) -> imagine.Settings:
+    if model.device.type == "cpu":
+        return imagine.Settings(steps, plan.batch, torch.get_num_threads(), progress)
+    return imagine.Settings(steps, 8 * plan.batch, 1, progress)
+
+
+def _thinned(items: list, count: int) -> list:
+    return items[:: max(1, -(-len(items) // count))]
+
+
+def check_fit(model: WorldModel, game: type[Game], steps: int) -> None:
+    world, own = (model.info.height, model.info.width), (game.height, game.width)
+    if world != own:
+        raise ValueError(f"world {model.info.name} paints {world[1]}x{world[0]}; {game.name} shows {own[1]}x{own[0]}")
+    if model.actions.to_json()["table"] != game.actions.to_json()["table"]:
+        raise ValueError(f"world {model.info.name} and the game {game.name} number their actions differently")
+    if steps not in model.info.step_choices:
+        raise ValueError(f"steps={steps} is not a trained step count; use one of {model.info.step_choices}")
+
+
+def _check_real_score(score: float) -> None:
+    if score < LEAST_REAL_SCORE:
+        raise ValueError(f"sign test refused: the real game scores {score:.2f} by it, below {LEAST_REAL_SCORE}")
+
+
+def _digest(heldout: HeldOut) -> str:
+    """SHA-256 of the frames and actions of all episodes: what two evaluations must share to be compared."""
+    told = hashlib.sha256()
+    for episode in heldout.episodes:
+        told.update(np.ascontiguousarray(episode.frames))
+        told.update(np.ascontiguousarray(episode.actions))
+    return told.hexdigest()
