@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +85,10 @@ class Starts:
 
 @dataclass(frozen=True)
 class Step:
-    """What one step of B worlds returns: frame (B, 3, H, W) uint8, reward (B,) float32, ended (B,) bool."""
+    """What one step of B worlds returns: frame (B, 3, H, W) uint8, reward (B,) float32, ended (B,) bool.
+
+    A world whose frame, reward or end held a NaN has the reward NaN; a frame that held one is the frame before it.
+    """
 
     frame: Tensor
     reward: Tensor
@@ -148,19 +151,26 @@ class WorldModel:
 
     def step(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> Step:
         """Change the state by one frame under action (B, A) float32, painted in `steps` network calls (1, 2 or 4)."""
-        frame = self.paint(state, action, steps=steps)
-        return self.commit(state, frame, action)
+        frame, sound = self._painted(self._sampler(steps), state, action)
+        done = self.commit(state, frame, action)
+        return replace(done, reward=done.reward.masked_fill(~sound, torch.nan))
 
     @torch.no_grad()
     def paint(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> Tensor:
         """The next frame (B, 3, H, W) uint8; changes only the state's random generators, so it can be shown first."""
-        self._check_action(state, action)
-        sigmas = self.info.sigmas(self.info.default_steps if steps is None else steps)
-        return self.paint_with(FewStepSampler(sigmas), state, action)
+        return self.paint_with(self._sampler(steps), state, action)
 
-    @torch.no_grad()
     def paint_with(self, sampler: Sampler, state: WorldState, action: Tensor) -> Tensor:
         """`paint` with any sampler, such as the many-step teacher's `OdeSampler`."""
+        return self._painted(sampler, state, action)[0]
+
+    def _sampler(self, steps: int | None) -> FewStepSampler:
+        return FewStepSampler(self.info.sigmas(self.info.default_steps if steps is None else steps))
+
+    @torch.no_grad()
+    def _painted(self, sampler: Sampler, state: WorldState, action: Tensor) -> tuple[Tensor, Tensor]:
+        """The next frame, and (B,) bool whether it is free of NaN; where it is not, the frame is the last one."""
+        self._check_action(state, action)
         shape = state.cache.previous.shape[1:]
 
         def noise() -> Tensor:
@@ -168,7 +178,8 @@ class WorldModel:
             return torch.stack(drawn).to(self.device)
 
         frame = next_frame(self.painter, sampler, state.cache, action.to(self.device), noise)
-        return self.codec.decode(frame)
+        sound = ~frame.isnan().flatten(1).any(dim=1)
+        return torch.where(sound[:, None, None, None], self.codec.decode(frame), state.last), sound
 
     @torch.no_grad()
     def commit(self, state: WorldState, frame: Tensor, action: Tensor) -> Step:

@@ -37,6 +37,15 @@ class WorldState:
         """An independent copy of one world whose noise begins at that seed."""
         return WorldState(self.cache.clone(), [torch.Generator().manual_seed(seed)], self.last.clone(), self.step_count)
 
+    def noise_marks(self) -> list[Tensor]:
+        """Where each world's noise stands, for `rewind_noise`."""
+        return [generator.get_state() for generator in self.generators]
+
+    def rewind_noise(self, marks: Sequence[Tensor]) -> None:
+        """Change the random generators back to where they stood."""
+        for generator, mark in zip(self.generators, marks, strict=True):
+            generator.set_state(mark)
+
     def select(self, worlds: Sequence[int]) -> WorldState:
         """An independent copy of these worlds, in this order; the same one may be named twice."""
         generators = [torch.Generator().set_state(self.generators[world].get_state()) for world in worlds]

@@ -1,6 +1,12 @@
 """N worlds of one model in play: painted together as one batch, or in turn.
 
 Both offer the same: `step` all worlds, `put` a world into a place, `get` a copy of one, and the frames now on screen.
+
+An exception that one world provokes is a fault of that world: the others go on as if it had not been. It is found by
+painting again without the suspects, so it may come from the network, the codec or the heads, but not out of the midst
+of a commit's writes; ours write last, when nothing can fail any more. Where every world fails, the exception is raised.
+A network call that hangs, a crash of the process and an error that leaves the GPU unusable end all worlds; only a
+process for each would help, which a batch cannot have.
 """
 
 from __future__ import annotations
@@ -11,6 +17,10 @@ import torch
 from torch import Tensor
 
 from worldsim.world_model import Step, WorldModel, WorldState
+from worldsim_envs.faults import describe
+
+Faults = dict[int, str]
+"""What went wrong, by place."""
 
 
 class Together:
@@ -20,9 +30,17 @@ class Together:
         self.model = model
         self.state = WorldState.join(states)
 
-    def step(self, vectors: Tensor, steps: int) -> Step:
-        """Change all worlds by one frame under channel vectors (N, A) float32."""
-        return self.model.step(self.state, vectors, steps=steps)
+    def step(self, vectors: Tensor, steps: int) -> tuple[Step, Faults]:
+        """Change all worlds by one frame under channel vectors (N, A) float32; a world with a fault stays as it was.
+
+        Its frame is the last one, its reward NaN.
+        """
+        marks = self.state.noise_marks()
+        try:
+            return self.model.step(self.state, vectors, steps=steps), {}
+        except Exception as error:
+            self.state.rewind_noise(marks)
+            return self._step_apart(vectors, steps, error)
 
     def put(self, place: int, state: WorldState) -> None:
         """Change one world into a copy of the one world of `state`."""
@@ -36,6 +54,37 @@ class Together:
         """(N, 3, H, W) uint8, the frames now on screen; a copy."""
         return self.state.last.clone()
 
+    def _step_apart(self, vectors: Tensor, steps: int, error: Exception) -> tuple[Step, Faults]:
+        """`step` after it has failed: ever smaller groups, until each has been painted or is one world at fault."""
+        done, faults = _unpainted(self.state), {}
+        groups = [list(range(len(vectors)))]
+        if len(vectors) == 1:
+            raise error
+        while groups:
+            group = groups.pop()
+            try:
+                self._step_group(group, vectors, steps, done)
+            except Exception as cause:
+                half = len(group) // 2
+                if half:
+                    groups += [group[half:], group[:half]]
+                else:
+                    faults[group[0]] = describe(cause)
+        if len(faults) == len(vectors):
+            raise error
+        self.state.step_count += 1
+        return done, faults
+
+    def _step_group(self, group: list[int], vectors: Tensor, steps: int, done: Step) -> None:
+        """Change these worlds and their rows of `done`. Copies of the first stand in for the others, so that the batch
+        keeps its shape, on which the last bits of a frame depend."""
+        places = [place if place in group else group[0] for place in range(len(vectors))]
+        trial = self.state.select(places)
+        outcome = self.model.step(trial, vectors[places], steps=steps)
+        self.state.put(group, trial.select(group))
+        for name, rows in vars(done).items():
+            rows[group] = getattr(outcome, name)[group]
+
 
 class InTurn:
     """Worlds that the network paints one after another, each in a batch of one, as a single environment does."""
@@ -44,12 +93,21 @@ class InTurn:
         self.model = model
         self.states = [state.clone() for state in states]
 
-    def step(self, vectors: Tensor, steps: int) -> Step:
+    def step(self, vectors: Tensor, steps: int) -> tuple[Step, Faults]:
         """As `Together.step`."""
-        turns = zip(self.states, vectors.split(1), strict=True)
-        done = [self.model.step(state, vector, steps=steps) for state, vector in turns]
+        done, errors = [], {}
+        for place, (state, vector) in enumerate(zip(self.states, vectors.split(1), strict=True)):
+            marks = state.noise_marks()
+            try:
+                done.append(self.model.step(state, vector, steps=steps))
+            except Exception as error:
+                state.rewind_noise(marks)
+                errors[place] = error
+                done.append(_unpainted(state))
+        if len(errors) == len(done):
+            raise errors[0]
         parts = zip(*((each.frame, each.reward, each.ended) for each in done), strict=True)
-        return Step(*(torch.cat(part) for part in parts))
+        return Step(*(torch.cat(part) for part in parts)), {place: describe(each) for place, each in errors.items()}
 
     def put(self, place: int, state: WorldState) -> None:
         """As `Together.put`."""
@@ -62,3 +120,10 @@ class InTurn:
     def frames(self) -> Tensor:
         """As `Together.frames`."""
         return torch.cat([state.last for state in self.states])
+
+
+def _unpainted(state: WorldState) -> Step:
+    """The step of worlds that none has painted: the frame stays, the reward is NaN."""
+    worlds, device = len(state.last), state.last.device
+    ended = torch.zeros(worlds, dtype=torch.bool, device=device)
+    return Step(state.last.clone(), torch.full((worlds,), torch.nan, device=device), ended)

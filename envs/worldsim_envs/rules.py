@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,13 @@ class Rules:
         if "frames" in options or "actions" in options:
             options["frames"], options["actions"] = self._checked_past(options.get("frames"), options.get("actions"))
         return options
+
+    def checked_start(self, options: Any) -> dict[str, Any]:
+        """What a start loader returned, checked: reset options that say where an episode begins, and nothing else."""
+        if not isinstance(options, Mapping) or not set(options) <= {"start", "frames", "actions"}:
+            seen = sorted(options) if isinstance(options, Mapping) else f"a {type(options).__name__}"
+            raise ValueError(f"it returned {seen}; return a dict with 'start', or with 'frames' and 'actions'")
+        return self.checked_options(options)
 
     def _checked_start(self, start: int, options: dict[str, Any]) -> int:
         count = len(self.model.starts.frames)
