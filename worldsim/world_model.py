@@ -21,6 +21,7 @@ from worldsim.action import ActionSpec
 from worldsim.codec import PixelCodec
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
+from worldsim.noise import NoiseStream
 from worldsim.rollout import Sampler, next_frame, remember
 from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, step_sigmas
 from worldsim.world_state import WorldState
@@ -140,14 +141,13 @@ class WorldModel:
         self._check_past(frames, actions, seeds)
         cache = self.painter.new_cache(len(frames))
         remember(self.painter, cache, self._to_network(frames), actions.to(self.device))
-        generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        return WorldState(cache, generators, frames[:, -1].to(self.device, copy=True))
+        return WorldState(cache, NoiseStream.of(seeds, self.device), frames[:, -1].to(self.device, copy=True))
 
     def empty_state(self) -> WorldState:
         """One world without a past: the form that every state of one of these worlds has."""
         size = (1, 3, self.info.height, self.info.width)
         last = torch.zeros(size, dtype=torch.uint8, device=self.device)
-        return WorldState(self.painter.new_cache(1), [torch.Generator()], last)
+        return WorldState(self.painter.new_cache(1), NoiseStream.of([0], self.device), last)
 
     def step(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> Step:
         """Change the state by one frame under action (B, A) float32, painted in `steps` network calls (1, 2 or 4)."""
@@ -157,7 +157,7 @@ class WorldModel:
 
     @torch.no_grad()
     def paint(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> Tensor:
-        """The next frame (B, 3, H, W) uint8; changes only the state's random generators, so it can be shown first."""
+        """The next frame (B, 3, H, W) uint8; changes only where the state's noise stands, so it can be shown first."""
         return self.paint_with(self._sampler(steps), state, action)
 
     def paint_with(self, sampler: Sampler, state: WorldState, action: Tensor) -> Tensor:
@@ -173,11 +173,7 @@ class WorldModel:
         self._check_action(state, action)
         shape = state.cache.previous.shape[1:]
 
-        def noise() -> Tensor:
-            drawn = [torch.randn(shape, generator=generator) for generator in state.generators]
-            return torch.stack(drawn).to(self.device)
-
-        frame = next_frame(self.painter, sampler, state.cache, action.to(self.device), noise)
+        frame = next_frame(self.painter, sampler, state.cache, action.to(self.device), lambda: state.noise.draw(shape))
         sound = ~frame.isnan().flatten(1).any(dim=1)
         return torch.where(sound[:, None, None, None], self.codec.decode(frame), state.last), sound
 
@@ -255,7 +251,7 @@ class WorldModel:
             raise ValueError(f"{len(seeds)} seeds for {batch} worlds; give one each")
 
     def _check_action(self, state: WorldState, action: Tensor) -> None:
-        right = (len(state.generators), self.actions.size)
+        right = (len(state.noise), self.actions.size)
         if not _is_float(action) or tuple(action.shape) != right:
             raise ValueError(f"action is {_seen(action)}; these worlds take {right} float32")
 

@@ -35,11 +35,11 @@ class Together:
 
         Its frame is the last one, its reward NaN.
         """
-        marks = self.state.noise_marks()
+        noise = self.state.noise.clone()
         try:
             return self.model.step(self.state, vectors, steps=steps), {}
         except Exception as error:
-            self.state.rewind_noise(marks)
+            self.state.noise = noise
             return self._step_apart(vectors, steps, error)
 
     def put(self, place: int, state: WorldState) -> None:
@@ -97,11 +97,11 @@ class InTurn:
         """As `Together.step`."""
         done, errors = [], {}
         for place, (state, vector) in enumerate(zip(self.states, vectors.split(1), strict=True)):
-            marks = state.noise_marks()
+            noise = state.noise.clone()
             try:
                 done.append(self.model.step(state, vector, steps=steps))
             except Exception as error:
-                state.rewind_noise(marks)
+                state.noise = noise
                 errors[place] = error
                 done.append(_unpainted(state))
         if len(errors) == len(done):
