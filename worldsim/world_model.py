@@ -23,7 +23,7 @@ from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.noise import NoiseStream
 from worldsim.rollout import Sampler, next_frame, remember
-from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, step_sigmas
+from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, add_noise, step_sigmas
 from worldsim.world_state import WorldState
 from worldsim.worlds import MANIFEST, world_path
 
@@ -31,6 +31,8 @@ SCHEMA = 1
 INDEX = "model_index.json"
 STARTS = "starts.png"
 PARTS = {"denoiser": CausalDiT, "heads": OutcomeHead}
+DOUBT_SIGMA = 0.25
+DOUBT_STREAM = 0x646F756274  # a stream apart from that of the frames, which so stay the same with and without
 PART_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
@@ -94,6 +96,8 @@ class Step:
     frame: Tensor
     reward: Tensor
     ended: Tensor
+    doubt: Tensor | None = None
+    """(B,) float32, what `WorldModel.doubt` says of the frame, where it was asked for."""
 
 
 class WorldModel:
@@ -149,11 +153,28 @@ class WorldModel:
         last = torch.zeros(size, dtype=torch.uint8, device=self.device)
         return WorldState(self.painter.new_cache(1), NoiseStream.of([0], self.device), last)
 
-    def step(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> Step:
-        """Change the state by one frame under action (B, A) float32, painted in `steps` network calls (1, 2 or 4)."""
+    def step(self, state: WorldState, action: Tensor, *, steps: int | None = None, doubt: bool = False) -> Step:
+        """Change the state by one frame under action (B, A) float32, painted in `steps` network calls (1, 2 or 4).
+
+        doubt: tell the network's doubt of the frame too, for one call more.
+        """
         frame, sound = self._painted(self._sampler(steps), state, action)
+        doubts = self.doubt(state, frame, action) if doubt else None
         done = self.commit(state, frame, action)
-        return replace(done, reward=done.reward.masked_fill(~sound, torch.nan))
+        return replace(done, reward=done.reward.masked_fill(~sound, torch.nan), doubt=doubts)
+
+    @torch.no_grad()
+    def doubt(self, state: WorldState, frame: Tensor, action: Tensor) -> Tensor:
+        """How far the network is from a frame it has painted but not committed, when it sees it again under a little
+        noise: (B,) float32, root mean square in grey levels. Small in play as it was learnt, larger from a past unlike
+        any of the source game; after a few frames, when a world has found back, small again. Changes nothing.
+        """
+        self._check_frame(state, frame)
+        noise = NoiseStream(state.noise.seeds ^ DOUBT_STREAM, state.noise.used.clone())
+        clean, sigma = self._to_network(frame), torch.full((len(frame),), DOUBT_SIGMA, device=self.device)
+        noisy = add_noise(clean, noise.draw(clean.shape[1:]), sigma)
+        again = self.painter(noisy, sigma, action.to(self.device), state.cache).clamp(-1.0, 1.0)
+        return 127.5 * (again.float() - clean).square().flatten(1).mean(dim=1).sqrt()
 
     @torch.no_grad()
     def paint(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> Tensor:

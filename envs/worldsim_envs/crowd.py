@@ -30,17 +30,17 @@ class Together:
         self.model = model
         self.state = WorldState.join(states)
 
-    def step(self, vectors: Tensor, steps: int) -> tuple[Step, Faults]:
+    def step(self, vectors: Tensor, **settings) -> tuple[Step, Faults]:
         """Change all worlds by one frame under channel vectors (N, A) float32; a world with a fault stays as it was.
 
-        Its frame is the last one, its reward NaN.
+        Its frame is the last one, its reward NaN. settings: those of `WorldModel.step`.
         """
         noise = self.state.noise.clone()
         try:
-            return self.model.step(self.state, vectors, steps=steps), {}
+            return self.model.step(self.state, vectors, **settings), {}
         except Exception as error:
             self.state.noise = noise
-            return self._step_apart(vectors, steps, error)
+            return self._step_apart(vectors, error, settings)
 
     def put(self, place: int, state: WorldState) -> None:
         """Change one world into a copy of the one world of `state`."""
@@ -54,16 +54,16 @@ class Together:
         """(N, 3, H, W) uint8, the frames now on screen; a copy."""
         return self.state.last.clone()
 
-    def _step_apart(self, vectors: Tensor, steps: int, error: Exception) -> tuple[Step, Faults]:
+    def _step_apart(self, vectors: Tensor, error: Exception, settings: dict) -> tuple[Step, Faults]:
         """`step` after it has failed: ever smaller groups, until each has been painted or is one world at fault."""
-        done, faults = _unpainted(self.state), {}
+        done, faults = _unpainted(self.state, settings), {}
         groups = [list(range(len(vectors)))]
         if len(vectors) == 1:
             raise error
         while groups:
             group = groups.pop()
             try:
-                self._step_group(group, vectors, steps, done)
+                self._step_group(group, vectors, settings, done)
             except Exception as cause:
                 half = len(group) // 2
                 if half:
@@ -75,14 +75,14 @@ class Together:
         self.state.step_count += 1
         return done, faults
 
-    def _step_group(self, group: list[int], vectors: Tensor, steps: int, done: Step) -> None:
+    def _step_group(self, group: list[int], vectors: Tensor, settings: dict, done: Step) -> None:
         """Change these worlds and their rows of `done`. Copies of the first stand in for the others, so that the batch
         keeps its shape, on which the last bits of a frame depend."""
         places = [place if place in group else group[0] for place in range(len(vectors))]
         trial = self.state.select(places)
-        outcome = self.model.step(trial, vectors[places], steps=steps)
+        outcome = self.model.step(trial, vectors[places], **settings)
         self.state.put(group, trial.select(group))
-        for name, rows in vars(done).items():
+        for name, rows in _tensors(done).items():
             rows[group] = getattr(outcome, name)[group]
 
 
@@ -93,21 +93,21 @@ class InTurn:
         self.model = model
         self.states = [state.clone() for state in states]
 
-    def step(self, vectors: Tensor, steps: int) -> tuple[Step, Faults]:
+    def step(self, vectors: Tensor, **settings) -> tuple[Step, Faults]:
         """As `Together.step`."""
         done, errors = [], {}
         for place, (state, vector) in enumerate(zip(self.states, vectors.split(1), strict=True)):
             noise = state.noise.clone()
             try:
-                done.append(self.model.step(state, vector, steps=steps))
+                done.append(self.model.step(state, vector, **settings))
             except Exception as error:
                 state.noise = noise
                 errors[place] = error
-                done.append(_unpainted(state))
+                done.append(_unpainted(state, settings))
         if len(errors) == len(done):
             raise errors[0]
-        parts = zip(*((each.frame, each.reward, each.ended) for each in done), strict=True)
-        return Step(*(torch.cat(part) for part in parts)), {place: describe(each) for place, each in errors.items()}
+        joined = {name: torch.cat([getattr(each, name) for each in done]) for name in _tensors(done[0])}
+        return Step(**joined), {place: describe(each) for place, each in errors.items()}
 
     def put(self, place: int, state: WorldState) -> None:
         """As `Together.put`."""
@@ -122,8 +122,12 @@ class InTurn:
         return torch.cat([state.last for state in self.states])
 
 
-def _unpainted(state: WorldState) -> Step:
-    """The step of worlds that none has painted: the frame stays, the reward is NaN."""
-    worlds, device = len(state.last), state.last.device
-    ended = torch.zeros(worlds, dtype=torch.bool, device=device)
-    return Step(state.last.clone(), torch.full((worlds,), torch.nan, device=device), ended)
+def _unpainted(state: WorldState, settings: dict) -> Step:
+    """The step of worlds that none has painted: the frame stays, reward and doubt are NaN."""
+    ended = torch.zeros(len(state.last), dtype=torch.bool, device=state.last.device)
+    nothing = torch.full(ended.shape, torch.nan, device=ended.device)
+    return Step(state.last.clone(), nothing, ended, nothing.clone() if settings.get("doubt") else None)
+
+
+def _tensors(step: Step) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in vars(step).items() if tensor is not None}

@@ -29,7 +29,7 @@ RESET_MASK = "reset_mask"
 class WorldVectorEnv(gym.vector.VectorEnv):
     """N worlds that one network paints in one batch; each behaves as a `WorldEnv` of its own.
 
-    world, steps, device, max_episode_steps, channel_actions: as in `WorldEnv`.
+    world, steps, device, max_episode_steps, channel_actions, ood_every, ood_limit: as in `WorldEnv`.
     autoreset_mode: an `AutoresetMode` of gymnasium or its value. NEXT_STEP begins a new episode at the step after the
                     last, whose action counts for nothing; SAME_STEP within the last step, with `final_obs` and
                     `final_info`; DISABLED leaves it to `reset(options={"reset_mask": ...})`.
@@ -74,6 +74,8 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         channel_actions: bool = False,
         start_loader: StartLoader | None = None,
         patience_s: float = 10.0,
+        ood_every: int = 0,
+        ood_limit: float | None = None,
     ) -> None:
         from worldsim_envs.crowd import InTurn, Together
 
@@ -82,7 +84,8 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; worlds in a batch have None or 'rgb_array'")
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
-        self.rules = Rules(world, device=device, max_episode_steps=max_episode_steps, channel_actions=channel_actions)
+        limits = {"max_episode_steps": max_episode_steps, "ood_every": ood_every, "ood_limit": ood_limit}
+        self.rules = Rules(world, device=device, channel_actions=channel_actions, **limits)
         self.model = self.rules.model
         self.num_envs, self.render_mode = int(num_envs), render_mode
         fps = int(self.model.info.fps)
@@ -100,6 +103,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         self._seeds = [-1] * self.num_envs
         self._count, self._start = np.zeros(self.num_envs, np.int64), np.zeros(self.num_envs, np.int64)
         self._over = np.zeros(self.num_envs, bool)
+        self._calls = 0
 
     @property
     def actions(self) -> ActionSpec:
@@ -163,17 +167,23 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         """
         vectors = self._checked_actions(actions)
         waiting = self._checked_waiting()
-        outcome, faults = self._crowd.step(vectors, self._steps)
+        asked = self.rules.asks_doubt(self._calls + 1)
+        outcome, faults = self._crowd.step(vectors, steps=self._steps, doubt=asked)
+        self._calls += 1
         self._count += 1
         faults = self._faults(outcome.reward, faults, waiting)
         faulty = np.isin(np.arange(self.num_envs), list(faults))
         terminated = outcome.ended.cpu().numpy() & ~waiting & ~faulty
         truncated = (self.rules.is_late(self._count) & ~waiting) | faulty
         rewards = outcome.reward.masked_fill(tensor(waiting | faulty).to(outcome.reward.device), 0.0)
-        self._over = terminated | truncated
         infos = {}
+        if asked:
+            doubt, told = outcome.doubt.double().cpu().numpy(), ~waiting & ~faulty
+            infos |= {"ood": np.where(told, doubt, 0.0), "_ood": told}
+            truncated |= self.rules.is_strange(infos["ood"])
+        self._over = terminated | truncated
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self._over.any():
-            infos |= self._final(outcome.frame, faults)
+            infos |= self._final(outcome.frame, infos | fault_infos(faults, self.num_envs))
             waiting |= self._over
         unloaded, errors = self._begin(waiting, {})
         truncated[list(errors)] = True
@@ -279,12 +289,12 @@ class WorldVectorEnv(gym.vector.VectorEnv):
             self._memories[beginning.start] = self.rules.enter(beginning)
         return self._memories[beginning.start].with_noise(beginning.noise_seed)
 
-    def _final(self, frames: Tensor, faults: dict[int, str]) -> dict[str, Any]:
+    def _final(self, frames: Tensor, told: dict[str, Any]) -> dict[str, Any]:
         over = self._over.copy()
         return {
             "final_obs": frames,
             "_final_obs": over,
-            "final_info": self._infos(over) | fault_infos(faults, self.num_envs),
+            "final_info": self._infos(over) | {key: values.copy() for key, values in told.items()},
             "_final_info": over.copy(),
         }
 
