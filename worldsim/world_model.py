@@ -31,7 +31,7 @@ SCHEMA = 1
 INDEX = "model_index.json"
 STARTS = "starts.png"
 PARTS = {"denoiser": CausalDiT, "heads": OutcomeHead}
-DOUBT_SIGMA = 0.25
+DOUBT_SIGMA = 0.05  # of 0.05, 0.1, 0.25, 0.4, 0.5, 0.67 and 0.9 the one that tells strange pasts best
 DOUBT_STREAM = 0x646F756274  # a stream apart from that of the frames, which so stay the same with and without
 PART_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
