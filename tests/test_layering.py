@@ -19,6 +19,7 @@ LAYERS = {
     "worldsim.sampler": 1,
     "worldsim.codec": 1,
     "worldsim.heads": 1,
+    "worldsim.noise": 1,
     "worldsim.world_state": 2,
     "worldsim.models": 2,
     "worldsim.engine": 3,

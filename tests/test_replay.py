@@ -123,7 +123,7 @@ def change(**parts):
 BAD_FILES = {
     "no JSON": (lambda stored: "hello", "no replay file"),
     "a list": (lambda stored: "[1, 2]", "no replay file"),
-    "another schema": (change(schema=9), "schema 9; this worldsim reads 1"),
+    "another schema": (change(schema=9), "schema 9; this worldsim reads 2"),
     "unknown field": (change(lives=3), "lives"),
     "no rounds": (lambda stored: json.dumps({key: stored[key] for key in stored if key != "rounds"}), "rounds"),
     "odd rounds": (change(rounds=[{"seed": -1, "actions": [], "sha256": ""}]), "a seed from 0"),

@@ -11,6 +11,7 @@ import torch
 from tiny import HEIGHT, WIDTH, tiny_world
 
 from worldsim.models.dit import CausalDiT
+from worldsim.noise import NoiseStream
 from worldsim.sampler import FewStepSampler, OdeSampler, ode_grid
 from worldsim.world_model import WorldModel, verify_manifest, write_manifest
 
@@ -70,7 +71,7 @@ def contents(state):
     """Every byte of a state."""
     cache = state.cache
     tensors = (*cache.keys, *cache.values, *cache.turned, cache.previous, cache.frames, state.last)
-    noise = [generator.get_state() for generator in state.generators]
+    noise = [torch.stack((state.noise.seeds, state.noise.used))]
     return [tensor.clone() for tensor in tensors], noise, state.step_count
 
 
@@ -118,12 +119,12 @@ def test_play_equals_a_naive_one_without_a_cache(stem_kind):
     world = tiny_world(stem_kind=stem_kind, window=3)
     (frames, past_actions), actions, sigmas = past_of(1), actions_of(1, 6), (1.0, 2 / 3)  # two steps, shift 2
     painted, rewards, ends = play(world, world.reset(frames, past_actions, [7]), actions, steps=2)
-    noise = torch.Generator().manual_seed(7)
+    noise = NoiseStream.of([7])
     history = [frame / 127.5 - 1 for frame in frames[0].float()]
     into = [torch.zeros(5), *past_actions[0], *actions[:, 0]]  # into[t] leads to frame t
     for t in range(len(actions)):
         length = PAST + t + 1
-        x = torch.randn(3, HEIGHT, WIDTH, generator=noise)
+        x = noise.draw((3, HEIGHT, WIDTH))[0]
         for call, sigma in enumerate(sigmas):
             levels, known = torch.zeros(1, length), torch.arange(length)[None] > 0
             levels[0, -1] = sigma
@@ -132,7 +133,7 @@ def test_play_equals_a_naive_one_without_a_cache(stem_kind):
             action = torch.stack(into[:length])[None]
             answer = world.denoiser.packed(noisy, levels, clean, torch.zeros(1, length), action, known)[0, -1]
             if call == 0:
-                x = (1 - sigmas[1]) * answer + sigmas[1] * torch.randn(3, HEIGHT, WIDTH, generator=noise)
+                x = (1 - sigmas[1]) * answer + sigmas[1] * noise.draw((3, HEIGHT, WIDTH))[0]
         pixels = ((answer.clamp(-1, 1) + 1) * 127.5).round()
         off = (pixels - painted[t, 0].float()).abs()
         assert off.max() <= 1 and off.mean() < 0.01
@@ -159,7 +160,7 @@ def test_a_step_has_the_promised_shapes_and_types(world):
     assert step.ended.shape == (2,) and step.ended.dtype == torch.bool
 
 
-def test_paint_changes_nothing_but_the_generators(world):
+def test_paint_changes_nothing_but_the_noise(world):
     state = world.reset(*past_of(2), [0, 1])
     tensors, noise, count = contents(state)
     world.paint(state, actions_of(2, 1)[0])

@@ -54,9 +54,13 @@ class OutcomeHead(ModelMixin, ConfigMixin):
 
 
 def decide(reward_logits: Tensor, end_logit: Tensor, rewards: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """The likeliest reward value (B,) float32 and whether the end is likelier than not (B,) bool."""
+    """The likeliest reward value (B,) float32 and whether the end is likelier than not (B,) bool.
+
+    The reward is NaN where any logit of that world is not finite.
+    """
     values = torch.tensor(rewards, device=reward_logits.device)
-    return values[reward_logits.argmax(dim=1)], end_logit > 0
+    sound = reward_logits.isfinite().all(dim=1) & end_logit.isfinite()
+    return values[reward_logits.argmax(dim=1)].masked_fill(~sound, torch.nan), end_logit > 0
 
 
 def outcome_loss(reward_logits: Tensor, end_logit: Tensor, rewards: Tensor, ended: Tensor, values: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ Denoise = Callable[[Tensor, float], Tensor]
 """(x_t, sigma) -> predicted clean frame; the cache and the action are bound by the caller."""
 
 Noise = Callable[[], Tensor]
-"""Fresh unit Gaussian noise of the frame's shape, from the worlds' own generators."""
+"""Fresh unit Gaussian noise of the frame's shape, each world's from its own stream."""
 
 
 @dataclass(frozen=True)

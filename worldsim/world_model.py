@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,9 @@ from worldsim.action import ActionSpec
 from worldsim.codec import PixelCodec
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
+from worldsim.noise import NoiseStream
 from worldsim.rollout import Sampler, next_frame, remember
-from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, step_sigmas
+from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, add_noise, step_sigmas
 from worldsim.world_state import WorldState
 from worldsim.worlds import MANIFEST, world_path
 
@@ -30,6 +31,8 @@ SCHEMA = 1
 INDEX = "model_index.json"
 STARTS = "starts.png"
 PARTS = {"denoiser": CausalDiT, "heads": OutcomeHead}
+DOUBT_SIGMA = 0.05  # of 0.05, 0.1, 0.25, 0.4, 0.5, 0.67 and 0.9 the one that tells strange pasts best
+DOUBT_STREAM = 0x646F756274  # a stream apart from that of the frames, which so stay the same with and without
 PART_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
@@ -85,11 +88,16 @@ class Starts:
 
 @dataclass(frozen=True)
 class Step:
-    """What one step of B worlds returns: frame (B, 3, H, W) uint8, reward (B,) float32, ended (B,) bool."""
+    """What one step of B worlds returns: frame (B, 3, H, W) uint8, reward (B,) float32, ended (B,) bool.
+
+    A world whose frame, reward or end held a NaN has the reward NaN; a frame that held one is the frame before it.
+    """
 
     frame: Tensor
     reward: Tensor
     ended: Tensor
+    doubt: Tensor | None = None
+    """(B,) float32, what `WorldModel.doubt` says of the frame, where it was asked for."""
 
 
 class WorldModel:
@@ -137,38 +145,58 @@ class WorldModel:
         self._check_past(frames, actions, seeds)
         cache = self.painter.new_cache(len(frames))
         remember(self.painter, cache, self._to_network(frames), actions.to(self.device))
-        generators = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        return WorldState(cache, generators, frames[:, -1].to(self.device, copy=True))
+        return WorldState(cache, NoiseStream.of(seeds, self.device), frames[:, -1].to(self.device, copy=True))
 
     def empty_state(self) -> WorldState:
         """One world without a past: the form that every state of one of these worlds has."""
         size = (1, 3, self.info.height, self.info.width)
         last = torch.zeros(size, dtype=torch.uint8, device=self.device)
-        return WorldState(self.painter.new_cache(1), [torch.Generator()], last)
+        return WorldState(self.painter.new_cache(1), NoiseStream.of([0], self.device), last)
 
-    def step(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> Step:
-        """Change the state by one frame under action (B, A) float32, painted in `steps` network calls (1, 2 or 4)."""
-        frame = self.paint(state, action, steps=steps)
-        return self.commit(state, frame, action)
+    def step(self, state: WorldState, action: Tensor, *, steps: int | None = None, doubt: bool = False) -> Step:
+        """Change the state by one frame under action (B, A) float32, painted in `steps` network calls (1, 2 or 4).
+
+        doubt: tell the network's doubt of the frame too, for one call more.
+        """
+        frame, sound = self._painted(self._sampler(steps), state, action)
+        doubts = self.doubt(state, frame, action) if doubt else None
+        done = self.commit(state, frame, action)
+        return replace(done, reward=done.reward.masked_fill(~sound, torch.nan), doubt=doubts)
+
+    @torch.no_grad()
+    def doubt(self, state: WorldState, frame: Tensor, action: Tensor) -> Tensor:
+        """How far the network is from a frame it has painted but not committed, when it sees it again under a little
+        noise: (B,) float32, root mean square in grey levels. Small in play as it was learnt, larger from a past unlike
+        any of the source game; after a few frames, when a world has found back, small again. Changes nothing.
+        """
+        self._check_frame(state, frame)
+        noise = NoiseStream(state.noise.seeds ^ DOUBT_STREAM, state.noise.used.clone())
+        clean, sigma = self._to_network(frame), torch.full((len(frame),), DOUBT_SIGMA, device=self.device)
+        noisy = add_noise(clean, noise.draw(clean.shape[1:]), sigma)
+        again = self.painter(noisy, sigma, action.to(self.device), state.cache).clamp(-1.0, 1.0)
+        return 127.5 * (again.float() - clean).square().flatten(1).mean(dim=1).sqrt()
 
     @torch.no_grad()
     def paint(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> Tensor:
-        """The next frame (B, 3, H, W) uint8; changes only the state's random generators, so it can be shown first."""
-        self._check_action(state, action)
-        sigmas = self.info.sigmas(self.info.default_steps if steps is None else steps)
-        return self.paint_with(FewStepSampler(sigmas), state, action)
+        """The next frame (B, 3, H, W) uint8; changes only where the state's noise stands, so it can be shown first."""
+        return self.paint_with(self._sampler(steps), state, action)
 
-    @torch.no_grad()
     def paint_with(self, sampler: Sampler, state: WorldState, action: Tensor) -> Tensor:
         """`paint` with any sampler, such as the many-step teacher's `OdeSampler`."""
+        return self._painted(sampler, state, action)[0]
+
+    def _sampler(self, steps: int | None) -> FewStepSampler:
+        return FewStepSampler(self.info.sigmas(self.info.default_steps if steps is None else steps))
+
+    @torch.no_grad()
+    def _painted(self, sampler: Sampler, state: WorldState, action: Tensor) -> tuple[Tensor, Tensor]:
+        """The next frame, and (B,) bool whether it is free of NaN; where it is not, the frame is the last one."""
+        self._check_action(state, action)
         shape = state.cache.previous.shape[1:]
 
-        def noise() -> Tensor:
-            drawn = [torch.randn(shape, generator=generator) for generator in state.generators]
-            return torch.stack(drawn).to(self.device)
-
-        frame = next_frame(self.painter, sampler, state.cache, action.to(self.device), noise)
-        return self.codec.decode(frame)
+        frame = next_frame(self.painter, sampler, state.cache, action.to(self.device), lambda: state.noise.draw(shape))
+        sound = ~frame.isnan().flatten(1).any(dim=1)
+        return torch.where(sound[:, None, None, None], self.codec.decode(frame), state.last), sound
 
     @torch.no_grad()
     def commit(self, state: WorldState, frame: Tensor, action: Tensor) -> Step:
@@ -244,7 +272,7 @@ class WorldModel:
             raise ValueError(f"{len(seeds)} seeds for {batch} worlds; give one each")
 
     def _check_action(self, state: WorldState, action: Tensor) -> None:
-        right = (len(state.generators), self.actions.size)
+        right = (len(state.noise), self.actions.size)
         if not _is_float(action) or tuple(action.shape) != right:
             raise ValueError(f"action is {_seen(action)}; these worlds take {right} float32")
 

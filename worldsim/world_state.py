@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from worldsim.cache import KVCache
+from worldsim.noise import NoiseStream
 
-SCHEMA = 1
+SCHEMA = 2
 HEADER = "worldsim.state"
 """Key of the JSON description in the file's own header."""
 
@@ -24,50 +25,51 @@ class WorldState:
     """Everything that changes while B worlds are played; a clone of it is a save state."""
 
     cache: KVCache
-    generators: list[torch.Generator]
+    noise: NoiseStream
     last: Tensor
     """(B, 3, H, W) uint8, the frame now on the screen: the heads' memory."""
     step_count: int = 0
 
     def clone(self) -> WorldState:
         """An independent copy that continues exactly as this one would."""
-        return self.select(range(len(self.generators)))
+        return self.select(range(len(self.noise)))
 
     def with_noise(self, seed: int) -> WorldState:
         """An independent copy of one world whose noise begins at that seed."""
-        return WorldState(self.cache.clone(), [torch.Generator().manual_seed(seed)], self.last.clone(), self.step_count)
+        noise = NoiseStream.of([seed], self.last.device)
+        return WorldState(self.cache.clone(), noise, self.last.clone(), self.step_count)
 
     def select(self, worlds: Sequence[int]) -> WorldState:
         """An independent copy of these worlds, in this order; the same one may be named twice."""
-        generators = [torch.Generator().set_state(self.generators[world].get_state()) for world in worlds]
-        return WorldState(self.cache.select(worlds), generators, self.last[list(worlds)], self.step_count)
+        cache, noise = self.cache.select(worlds), self.noise.select(worlds)
+        return WorldState(cache, noise, self.last[list(worlds)], self.step_count)
 
     def put(self, worlds: Sequence[int], state: WorldState) -> None:
         """Change these worlds into copies of those of `state`, one each; the others keep their bytes."""
         self.cache.put(worlds, state.cache)
         self.last[list(worlds)] = state.last
-        for world, generator in zip(worlds, state.generators, strict=True):
-            self.generators[world] = torch.Generator().set_state(generator.get_state())
+        self.noise.put(worlds, state.noise)
 
     @classmethod
     def join(cls, states: Sequence[WorldState]) -> WorldState:
         """Copies of all worlds of the given states as one batch; the step count is the first one's."""
         cache = KVCache.join([state.cache for state in states])
-        joined = [generator for state in states for generator in state.generators]
-        generators = [torch.Generator().set_state(generator.get_state()) for generator in joined]
-        return cls(cache, generators, torch.cat([state.last for state in states]), states[0].step_count)
+        noise = NoiseStream.join([state.noise for state in states])
+        return cls(cache, noise, torch.cat([state.last for state in states]), states[0].step_count)
 
     def to(self, device: torch.device | str) -> WorldState:
-        """An independent copy on that device; random generators stay on the CPU."""
+        """An independent copy on that device."""
         copied = self.clone()
-        copied.cache, copied.last = copied.cache.to(device), copied.last.to(device)
+        copied.cache, copied.noise, copied.last = (
+            each.to(device) for each in (copied.cache, copied.noise, copied.last)
+        )
         return copied
 
     def save(self, path: str | Path, *, checkpoint: str, facts: Mapping | None = None) -> None:
         """Write one safetensors file. checkpoint: the world's `fingerprint`; facts: JSON data to keep beside it."""
         tensors = {f"cache.{name}": tensor for name, tensor in self.cache.tensors().items()}
         tensors["last"] = self.last
-        tensors["generators"] = torch.stack([generator.get_state() for generator in self.generators])
+        tensors["noise.seeds"], tensors["noise.used"] = self.noise.seeds, self.noise.used
         header = {"schema": SCHEMA, "checkpoint": checkpoint, "step_count": self.step_count, "facts": dict(facts or {})}
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,8 +84,8 @@ class WorldState:
             raise ValueError(f"state file '{path}' has schema {header.get('schema')!r}; this worldsim reads {SCHEMA}")
         try:
             stored = {name.removeprefix("cache."): tensors[name] for name in tensors if name.startswith("cache.")}
-            generators = [torch.Generator().set_state(state) for state in tensors["generators"]]
-            state = cls(KVCache.of(stored), generators, tensors["last"], int(header["step_count"]))
+            noise = _noise(tensors)
+            state = cls(KVCache.of(stored), noise, tensors["last"], int(header["step_count"]))
             return state, str(header["checkpoint"]), dict(header["facts"])
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise ValueError(f"state file '{path}' is damaged ({error!r}); save the state again") from None
@@ -98,6 +100,13 @@ def check_same_form(state: WorldState, right: WorldState) -> None:
         if tensor.shape != ours[name].shape or tensor.dtype != ours[name].dtype:
             seen, wanted = (f"{tuple(each.shape)} {each.dtype}" for each in (tensor, ours[name]))
             raise ValueError(f"this state is of another network: {name} is {seen}, here it is {wanted}")
+
+
+def _noise(tensors: Mapping[str, Tensor]) -> NoiseStream:
+    stream = NoiseStream(tensors["noise.seeds"], tensors["noise.used"])
+    if any(each.dtype != torch.int64 or each.shape != tensors["last"].shape[:1] for each in vars(stream).values()):
+        raise ValueError("its noise needs two int64 a world")
+    return stream
 
 
 def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:

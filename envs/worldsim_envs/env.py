@@ -29,6 +29,10 @@ class WorldEnv(gym.Env):
     max_episode_steps: frames until `truncated`; None takes the world's own limit, -1 sets none.
     channel_actions:   actions are channel vectors (A,) float32 instead of the source game's own.
     history:           frames that `rewind` can take back; each costs a copy of the world's memory.
+    ood_every:         tell in `info["ood"]`, at every so many steps of an episode, how far the network is from its own
+                       frame when it sees it again under a little noise, in grey levels (`WorldModel.doubt`): large
+                       where the past is unlike the game. 0 never does; 1 makes a step a third slower.
+    ood_limit:         truncate where that is larger; None never does.
 
     The same seed and actions give the same bytes. `info` holds `step` (frames since reset), `steps` (denoising steps
     a frame) and `start` (index of the start state, -1 for a past the caller gave).
@@ -46,10 +50,13 @@ class WorldEnv(gym.Env):
         max_episode_steps: int | None = None,
         channel_actions: bool = False,
         history: int = 0,
+        ood_every: int = 0,
+        ood_limit: float | None = None,
     ) -> None:
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"unknown render_mode {render_mode!r}; use None, 'rgb_array' or 'human'")
-        self.rules = Rules(world, device=device, max_episode_steps=max_episode_steps, channel_actions=channel_actions)
+        limits = {"max_episode_steps": max_episode_steps, "ood_every": ood_every, "ood_limit": ood_limit}
+        self.rules = Rules(world, device=device, channel_actions=channel_actions, **limits)
         self.model = self.rules.model
         info = self.model.info
         self.render_mode = render_mode
@@ -128,13 +135,15 @@ class WorldEnv(gym.Env):
         """The second half of `step`: remember the painted frame. Returns reward, terminated, truncated, info."""
         if self._painted is None:
             raise ResetNeeded("there is no painted frame; call paint(action) first")
+        asked = self.rules.asks_doubt(self._count + 1)
+        doubt = {"ood": float(self.model.doubt(self._state, *self._painted)[0])} if asked else {}
         outcome = self.model.commit(self._state, *self._painted)
         self._painted = None
         self._count += 1
         terminated = bool(outcome.ended[0])
-        truncated = bool(self.rules.is_late(self._count))
+        truncated = bool(self.rules.is_late(self._count) or self.rules.is_strange(doubt.get("ood", 0.0)))
         self._over = terminated or truncated
-        return float(outcome.reward[0]), terminated, truncated, self._info()
+        return float(outcome.reward[0]), terminated, truncated, self._info() | doubt
 
     # --- save states ---
 
@@ -164,6 +173,7 @@ class WorldEnv(gym.Env):
         state = self.save_state()
         limit = NO_LIMIT if self.rules.limit is None else self.rules.limit
         same = {"max_episode_steps": limit, "channel_actions": self.rules.channel_actions, "steps": self._usual_steps}
+        same |= {"ood_every": self.rules.ood_every, "ood_limit": self.rules.ood_limit}
         forks = [WorldEnv(self.model, **same) for _ in range(n)]
         for fork in forks:
             fork.load_state(state)

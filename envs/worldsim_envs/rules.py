@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,10 @@ class Rules:
     device:            where the network runs, as torch names it; a `WorldModel` stays where it is.
     max_episode_steps: None takes the world's own limit, -1 sets none.
     channel_actions:   the actions are channel vectors (A,) float32 instead of the source game's own.
+    ood_every:         tell the network's doubt of its frame (`WorldModel.doubt`, grey levels) in `info["ood"]` at every
+                       so many steps, for one network call more; 0 never does. Doubt fades within a few frames of a
+                       strange start, so that only 1 misses none.
+    ood_limit:         truncate an episode where that doubt is larger; None never does.
     Raises ValueError in one line for anything else.
     """
 
@@ -45,6 +50,8 @@ class Rules:
         device: str = "cpu",
         max_episode_steps: int | None = None,
         channel_actions: bool = False,
+        ood_every: int = 0,
+        ood_limit: float | None = None,
     ) -> None:
         from worldsim.world_model import WorldModel
 
@@ -52,6 +59,7 @@ class Rules:
         info, self.actions = self.model.info, self.model.actions
         self.limit = _limit(max_episode_steps, info.max_episode_steps)
         """Frames until an episode is truncated, or None."""
+        self.ood_every, self.ood_limit = _guard(ood_every, ood_limit)
         self.channel_actions = channel_actions
         self.observation_space = gym.spaces.Box(0, 255, (info.height, info.width, 3), np.uint8)
         self.action_space = self.actions.channel_space() if channel_actions else self.actions.space()
@@ -63,6 +71,14 @@ class Rules:
     def is_late(self, steps: int | np.ndarray) -> bool | np.ndarray:
         """Whether an episode of so many frames is at its time limit."""
         return steps >= (np.inf if self.limit is None else self.limit)
+
+    def asks_doubt(self, step: int) -> bool:
+        """Whether the network's doubt is told at that step, counted from 1."""
+        return self.ood_every > 0 and step % self.ood_every == 0
+
+    def is_strange(self, doubt: float | np.ndarray) -> bool | np.ndarray:
+        """Whether an episode ends for that doubt."""
+        return doubt > (np.inf if self.ood_limit is None else self.ood_limit)
 
     def begin(self, rng: np.random.Generator, options: dict[str, Any]) -> Beginning:
         """How an episode under checked options begins; draws start state and noise seed, always both."""
@@ -99,6 +115,13 @@ class Rules:
         if "frames" in options or "actions" in options:
             options["frames"], options["actions"] = self._checked_past(options.get("frames"), options.get("actions"))
         return options
+
+    def checked_start(self, options: Any) -> dict[str, Any]:
+        """What a start loader returned, checked: reset options that say where an episode begins, and nothing else."""
+        if not isinstance(options, Mapping) or not set(options) <= {"start", "frames", "actions"}:
+            seen = sorted(options) if isinstance(options, Mapping) else f"a {type(options).__name__}"
+            raise ValueError(f"it returned {seen}; return a dict with 'start', or with 'frames' and 'actions'")
+        return self.checked_options(options)
 
     def _checked_start(self, start: int, options: dict[str, Any]) -> int:
         count = len(self.model.starts.frames)
@@ -141,3 +164,11 @@ def _limit(asked: int | None, world: int | None) -> int | None:
     if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
         raise ValueError(f"max_episode_steps={asked!r}; give a number of frames from 1, None or -1 for no limit")
     return asked
+
+
+def _guard(every: int, limit: float | None) -> tuple[int, float | None]:
+    if isinstance(every, bool) or not isinstance(every, int) or every < 0:
+        raise ValueError(f"ood_every={every!r}; give a number of steps from 1, or 0 for never")
+    if limit is not None and (not every or not limit > 0):
+        raise ValueError(f"ood_limit={limit!r} with ood_every={every}; give grey levels above 0, and ood_every from 1")
+    return every, limit

@@ -13,6 +13,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from worldsim.action import ActionSpec
+from worldsim_envs.faults import NOT_FINITE, BoundedLoader, StartLoader, describe, fault_infos
 from worldsim_envs.rules import Beginning, Rules, tensor
 from worldsim_envs.save_state import SaveState, checked, generator
 
@@ -28,12 +29,16 @@ RESET_MASK = "reset_mask"
 class WorldVectorEnv(gym.vector.VectorEnv):
     """N worlds that one network paints in one batch; each behaves as a `WorldEnv` of its own.
 
-    world, steps, device, max_episode_steps, channel_actions: as in `WorldEnv`.
+    world, steps, device, max_episode_steps, channel_actions, ood_every, ood_limit: as in `WorldEnv`.
     autoreset_mode: an `AutoresetMode` of gymnasium or its value. NEXT_STEP begins a new episode at the step after the
                     last, whose action counts for nothing; SAME_STEP within the last step, with `final_obs` and
                     `final_info`; DISABLED leaves it to `reset(options={"reset_mask": ...})`.
     exact:          paint each world in a batch of one, for the speed of single environments.
     render_mode:    None or "rgb_array".
+    start_loader:   a function (world, numpy Generator) -> reset options `start`, or `frames` and `actions`, which says
+                    where that world begins, wherever `reset` does not; None draws one of the world's start states. It
+                    is called in threads, for several worlds at once.
+    patience_s:     seconds that a reset waits for start loaders.
 
     With N and the number of threads fixed, a world's frames are the same bytes in any place of the batch, whatever the
     other worlds do (in bfloat16, as worlds are loaded). With `exact` they also are the same at any N, and those of a
@@ -44,6 +49,13 @@ class WorldVectorEnv(gym.vector.VectorEnv):
 
     Seed s gives world i the seed s + i. Each world has generators of its own, which the others never move. An option
     of `reset` holds for every world it resets; `steps` holds for all worlds at once, until the next reset of all.
+
+    A NaN in a world's frame, reward or end, or an exception that it provokes, is that world's fault: it is truncated
+    with reward 0, its last sound frame and `infos["fault"]`, (N,) objects, the text or None, and begins anew by the
+    autoreset mode; the others' frames keep their bytes. An episode that cannot begin is truncated so too and tried
+    again at the next step. A start loader that fails, or hangs beyond `patience_s`, leaves its world a drawn start
+    state and `infos["fault"]`. An exception from all worlds at once is raised, and a network call that hangs, hangs
+    all of them (see `crowd`).
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 15, "autoreset_mode": AutoresetMode.NEXT_STEP}
@@ -60,6 +72,10 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         device: str = "cpu",
         max_episode_steps: int | None = None,
         channel_actions: bool = False,
+        start_loader: StartLoader | None = None,
+        patience_s: float = 10.0,
+        ood_every: int = 0,
+        ood_limit: float | None = None,
     ) -> None:
         from worldsim_envs.crowd import InTurn, Together
 
@@ -68,7 +84,8 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; worlds in a batch have None or 'rgb_array'")
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
-        self.rules = Rules(world, device=device, max_episode_steps=max_episode_steps, channel_actions=channel_actions)
+        limits = {"max_episode_steps": max_episode_steps, "ood_every": ood_every, "ood_limit": ood_limit}
+        self.rules = Rules(world, device=device, channel_actions=channel_actions, **limits)
         self.model = self.rules.model
         self.num_envs, self.render_mode = int(num_envs), render_mode
         fps = int(self.model.info.fps)
@@ -78,6 +95,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         default = self.model.info.default_steps if steps is None else steps
         self._steps = self._usual_steps = self.rules.checked_steps(default)
+        self._loader = None if start_loader is None else BoundedLoader(start_loader, patience_s)
         self._kind = InTurn if exact else Together
         self._crowd: Together | InTurn | None = None
         self._memories: dict[int, WorldState] = {}
@@ -85,6 +103,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         self._seeds = [-1] * self.num_envs
         self._count, self._start = np.zeros(self.num_envs, np.int64), np.zeros(self.num_envs, np.int64)
         self._over = np.zeros(self.num_envs, bool)
+        self._calls = 0
 
     @property
     def actions(self) -> ActionSpec:
@@ -123,8 +142,10 @@ class WorldVectorEnv(gym.vector.VectorEnv):
             self._steps = options.get("steps", self._usual_steps)
         for world in np.flatnonzero(mask):
             self._seed(world, seeds[world])
-        self._begin(mask, options)
-        return self._crowd.frames(), self._infos(mask)
+        faults, errors = self._begin(mask, options)
+        for error in errors.values():
+            raise error
+        return self._crowd.frames(), self._infos(mask) | fault_infos(faults, self.num_envs)
 
     def step(self, actions):
         """Paint and commit the next frame of every world.
@@ -146,18 +167,28 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         """
         vectors = self._checked_actions(actions)
         waiting = self._checked_waiting()
-        outcome = self._crowd.step(vectors, self._steps)
+        asked = self.rules.asks_doubt(self._calls + 1)
+        outcome, faults = self._crowd.step(vectors, steps=self._steps, doubt=asked)
+        self._calls += 1
         self._count += 1
-        terminated = outcome.ended.cpu().numpy() & ~waiting
-        truncated = self.rules.is_late(self._count) & ~waiting
-        rewards = outcome.reward.masked_fill(tensor(waiting).to(outcome.reward.device), 0.0)
-        self._over = terminated | truncated
+        faults = self._faults(outcome.reward, faults, waiting)
+        faulty = np.isin(np.arange(self.num_envs), list(faults))
+        terminated = outcome.ended.cpu().numpy() & ~waiting & ~faulty
+        truncated = (self.rules.is_late(self._count) & ~waiting) | faulty
+        rewards = outcome.reward.masked_fill(tensor(waiting | faulty).to(outcome.reward.device), 0.0)
         infos = {}
+        if asked:
+            doubt, told = outcome.doubt.double().cpu().numpy(), ~waiting & ~faulty
+            infos |= {"ood": np.where(told, doubt, 0.0), "_ood": told}
+            truncated |= self.rules.is_strange(infos["ood"])
+        self._over = terminated | truncated
         if self.autoreset_mode is AutoresetMode.SAME_STEP and self._over.any():
-            infos |= self._final(outcome.frame)
-            waiting = self._over.copy()
-        self._begin(waiting, {})
-        infos |= self._infos(np.ones(self.num_envs, bool))
+            infos |= self._final(outcome.frame, infos | fault_infos(faults, self.num_envs))
+            waiting |= self._over
+        unloaded, errors = self._begin(waiting, {})
+        truncated[list(errors)] = True
+        faults |= unloaded | {world: f"start: {describe(error)}" for world, error in errors.items()}
+        infos |= self._infos(np.ones(self.num_envs, bool)) | fault_infos(faults, self.num_envs)
         device = rewards.device
         return self._crowd.frames(), rewards, tensor(terminated).to(device), tensor(truncated).to(device), infos
 
@@ -203,18 +234,52 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         if seed is not None or self._rngs[world] is None:
             self._rngs[world], self._seeds[world] = gym.utils.seeding.np_random(seed)
 
-    def _begin(self, mask: np.ndarray, options: dict[str, Any]) -> None:
-        """Change the marked worlds: each begins an episode, one at a time, so that none depends on the others."""
-        beginnings = {int(world): self.rules.begin(self._rngs[world], options) for world in np.flatnonzero(mask)}
-        states = {world: self._enter(beginning) for world, beginning in beginnings.items()}
+    def _begin(self, mask: np.ndarray, options: dict[str, Any]) -> tuple[dict[int, str], dict[int, Exception]]:
+        """Change the marked worlds: each begins an episode, one at a time, so that none depends on the others.
+
+        Returns the faults of start loaders, and the errors of the worlds that could not begin and stay over. Before
+        there are worlds at all, such an error is raised.
+        """
+        worlds = [int(world) for world in np.flatnonzero(mask)]
+        starts, faults = self._load_starts(worlds, options)
+        states, errors = {}, {}
+        for world in worlds:
+            try:
+                beginning = self.rules.begin(self._rngs[world], options | starts.get(world, {}))
+                states[world] = self._enter(beginning)
+                self._start[world] = beginning.start
+            except Exception as error:
+                if self._crowd is None:
+                    raise
+                errors[world] = error
         if self._crowd is None:
             self._crowd = self._kind(self.model, [states[world] for world in range(self.num_envs)])
         else:
             for world, state in states.items():
                 self._crowd.put(world, state)
-        for world, beginning in beginnings.items():
-            self._start[world] = beginning.start
-        self._count[mask], self._over[mask] = 0, False
+        self._count[worlds], self._over[worlds] = 0, [world in errors for world in worlds]
+        return faults, errors
+
+    def _load_starts(self, worlds: list[int], options: dict[str, Any]) -> tuple[dict[int, dict], dict[int, str]]:
+        """What the start loader says of these worlds, checked, and the faults of those where it failed."""
+        if self._loader is None or not worlds or {"start", "frames"} & set(options):
+            return {}, {}
+        rngs = {world: np.random.default_rng(self._rngs[world].integers(2**63 - 1)) for world in worlds}
+        answers, faults = self._loader(rngs)
+        starts = {}
+        for world, answer in answers.items():
+            try:
+                starts[world] = self.rules.checked_start(answer)
+            except Exception as error:
+                faults[world] = f"start loader: {describe(error)}"
+        return starts, faults
+
+    def _faults(self, rewards: Tensor, known: dict[int, str], waiting: np.ndarray) -> dict[int, str]:
+        """The faults of worlds in play. What their starts left in memory may be at fault and is worked out again."""
+        unsound = np.flatnonzero(rewards.isnan().cpu().numpy() & ~waiting)
+        for world in unsound:
+            self._memories.pop(int(self._start[world]), None)
+        return {int(world): known.get(int(world), NOT_FINITE) for world in unsound}
 
     def _enter(self, beginning: Beginning) -> WorldState:
         """A world at that beginning; what a start state leaves in memory is worked out once and then copied."""
@@ -224,12 +289,12 @@ class WorldVectorEnv(gym.vector.VectorEnv):
             self._memories[beginning.start] = self.rules.enter(beginning)
         return self._memories[beginning.start].with_noise(beginning.noise_seed)
 
-    def _final(self, frames: Tensor) -> dict[str, Any]:
+    def _final(self, frames: Tensor, told: dict[str, Any]) -> dict[str, Any]:
         over = self._over.copy()
         return {
             "final_obs": frames,
             "_final_obs": over,
-            "final_info": self._infos(over),
+            "final_info": self._infos(over) | {key: values.copy() for key, values in told.items()},
             "_final_info": over.copy(),
         }
 
