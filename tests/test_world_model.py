@@ -175,7 +175,7 @@ def test_paint_then_commit_is_a_step(world):
     for action in actions_of(2, 3):
         step = world.step(state, action)
         halves = world.commit(other, world.paint(other, action), action)
-        assert equal(vars(step).values(), vars(halves).values())
+        assert equal(*((each.frame, each.reward, each.ended) for each in (step, halves)))
     assert same(contents(state), contents(other)) and state.step_count == 3
 
 
