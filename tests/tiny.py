@@ -52,6 +52,24 @@ def tiny_world(name: str = "tiny", seed: int = 0, **config) -> WorldModel:
     return WorldModel(info, tiny_actions(), denoiser, heads, starts)
 
 
+class Mortal:
+    """Heads whose reward is a frame's brightness and which end an episode by one of its pixels, in one of `every`
+    values of it."""
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def read(self, before: torch.Tensor, after: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return after.mean(dim=(1, 2, 3)), (after[:, 0, 0, 0] * 255).int() % self.every == 0
+
+
+def mortal_world(model: WorldModel, every: int) -> WorldModel:
+    """The same world under `Mortal` heads: its episodes end by themselves, in each world of a batch at another time."""
+    mortal = WorldModel(model.info, model.actions, model.denoiser, model.heads, model.starts)
+    mortal.reader = Mortal(every)
+    return mortal
+
+
 def save_tiny_world(folder: Path, **config) -> Path:
     """`tiny_world` on disk, as a user's own world would be."""
     tiny_world(**config).save_pretrained(folder)

@@ -127,4 +127,7 @@ class KVCache:
         return cls(*groups, tensors["previous"], tensors["frames"], *rotary_table(-ages, head_dim))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> KVCache:
-        return KVCache.of({name: change(tensor) for name, tensor in self.tensors().items()})
+        groups = ([change(tensor) for tensor in group] for group in (self.keys, self.values, self.turned))
+        frames = change(self.frames)
+        turns = (each.to(frames.device) for each in (self.cos, self.sin))
+        return KVCache(*groups, change(self.previous), frames, *turns)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
-from tiny import HEIGHT, WIDTH, save_tiny_world
+from tiny import HEIGHT, WIDTH, mortal_world, save_tiny_world
 
 import worldsim  # noqa: F401 - registers the ids
 from worldsim.world_model import WorldModel
@@ -34,19 +34,9 @@ def model(folder):
     return WorldModel.from_pretrained(folder)
 
 
-class Mortal:
-    """Heads whose reward is a frame's brightness and which end an episode by one of its pixels."""
-
-    @staticmethod
-    def read(before, after):
-        return after.mean(dim=(1, 2, 3)), (after[:, 0, 0, 0] * 255).int() % 5 == 0
-
-
 @pytest.fixture(scope="module")
 def mortal(model):
-    mortal = WorldModel(model.info, model.actions, model.denoiser, model.heads, model.starts)
-    mortal.reader = Mortal
-    return mortal
+    return mortal_world(model, every=5)
 
 
 def adapted(model, worlds=WORLDS, **settings):

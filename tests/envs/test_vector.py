@@ -6,7 +6,7 @@ import pytest
 import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from tiny import HEIGHT, WIDTH, save_tiny_world, tiny_world
+from tiny import HEIGHT, WIDTH, mortal_world, save_tiny_world, tiny_world
 
 import worldsim  # noqa: F401 - registers the ids
 from worldsim.world_model import WorldModel
@@ -32,18 +32,7 @@ def model(folder):
 
 @pytest.fixture(scope="module")
 def mortal(model):
-    """A world whose episodes end by themselves every few frames, in each world at another time."""
-    mortal = WorldModel(model.info, model.actions, model.denoiser, model.heads, model.starts)
-    mortal.reader = Mortal
-    return mortal
-
-
-class Mortal:
-    """Heads whose reward is a frame's brightness and which end an episode by one of its pixels."""
-
-    @staticmethod
-    def read(before, after):
-        return after.mean(dim=(1, 2, 3)), (after[:, 0, 0, 0] * 255).int() % 3 == 0
+    return mortal_world(model, every=3)
 
 
 def drive(vector, steps=12, seed=0):

@@ -23,8 +23,7 @@ class Consistency(Distillation):
     name = "consistency"
 
     def __init__(self, teacher: CausalDiT, config: ConsistencyConfig, context: ContextConfig) -> None:
-        if config.solver not in SOLVERS:
-            raise ValueError(f"consistency.solver is {config.solver!r}; use one of {', '.join(SOLVERS)}")
+        check(config)
         super().__init__(teacher, context)
         self.config = config
         self.grid = ode_grid(config.intervals, config.grid_shift)
@@ -52,3 +51,9 @@ class Consistency(Distillation):
             return index
         kept = draws.uniform(shape, generator) < self.config.mean_share
         return torch.where(kept, 0, index.clamp(min=1))
+
+
+def check(config: ConsistencyConfig) -> None:
+    """ValueError where a setting is not one that the stage can train with."""
+    if config.solver not in SOLVERS:
+        raise ValueError(f"world.consistency.solver is {config.solver!r}; use one of {', '.join(SOLVERS)}")

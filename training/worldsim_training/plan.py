@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from worldsim_training import dmd, gates, loop, parallel, processes
+from worldsim_training import consistency, dmd, gates, loop, parallel, processes
 from worldsim_training.config import TrainingConfig, ValidationConfig
-from worldsim_training.losses import SOLVERS
 
 STAGES = ("collect", "bidirectional", "teacher_forcing", "consistency", "ode", "dmd", "outcomes", "export")
 DISTILLATIONS = {"consistency": "consistency", "ode": "ode", "none": "teacher_forcing"}
@@ -39,8 +38,7 @@ def check(config: TrainingConfig, validation: ValidationConfig) -> None:
         raise ValueError(f"world.release is {world.release!r}; use one of {', '.join(RELEASES)}")
     if config.scale not in parallel.SCALES:
         raise ValueError(f"scale is {config.scale!r}; use one of {', '.join(parallel.SCALES)}")
-    if world.consistency.solver not in SOLVERS:
-        raise ValueError(f"world.consistency.solver is {world.consistency.solver!r}; use one of {', '.join(SOLVERS)}")
+    consistency.check(world.consistency)
     dmd.check(world.dmd)
     gates.check(config.gates)
     trained = (world.bidirectional, world.teacher_forcing, world.consistency, world.ode, world.outcomes)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from worldsim.world_model import WorldModel
+from worldsim.world_model import WorldModel, WorldState
 from worldsim_envs.games import Game
 from worldsim_envs.games.policies import HeldRandom
 from worldsim_training import imagine, metrics, mutants
@@ -24,7 +24,9 @@ from worldsim_training.collapse import (
     read_signs,
     sprite_track,
 )
-from worldsim_training.heldout import HeldOut
+from worldsim_training.heldout import HeldOut, Moment
+
+T = TypeVar("T")
 
 MUTATED_ROLLOUTS = 2
 
@@ -115,6 +117,31 @@ def held_actions(game: Game, count: int, steps: int, rng: np.random.Generator) -
     return np.array([[player(game) for _ in range(steps)] for player in players])
 
 
+def roll_out(
+    model: WorldModel,
+    game: Game,
+    heldout: HeldOut,
+    moments: Sequence[Moment],
+    play: Callable[[WorldState, np.ndarray, imagine.Settings], Sequence[T]],
+    *,
+    length: int,
+    rng: np.random.Generator,
+    settings: imagine.Settings,
+) -> list[T]:
+    """What `play` answers for each of so many worlds, which begin at held-out moments, under random held actions.
+
+    play: (state of B worlds, their actions (B, length), settings of the batch) -> one answer a world.
+    """
+    frames, past = heldout.context(moments, model.info.window_frames)
+    actions = held_actions(game, len(moments), length, rng)
+    seeds = rng.integers(2**31, size=len(moments))
+
+    def work(part: slice, settings: imagine.Settings) -> Sequence[T]:
+        return play(imagine.begin(model, frames[part], past[part], seeds[part]), actions[part], settings)
+
+    return [*chain(*imagine.in_batches(len(moments), settings, work))]
+
+
 def measure_stability(
     model: WorldModel,
     judge: Judge,
@@ -126,17 +153,16 @@ def measure_stability(
     settings: imagine.Settings,
 ) -> dict[str, float | int]:
     """Imagine rollouts under random held actions and judge each: counts of collapses, and the state of their ends."""
-    moments = heldout.moments(rollouts, past=model.info.window_frames, future=length, rng=rng)
-    frames, past = heldout.context(moments, model.info.window_frames)
-    actions = held_actions(judge.game, rollouts, length, rng)
-    seeds = rng.integers(2**31, size=rollouts)
 
-    def play(part: slice, settings: imagine.Settings) -> list[tuple[Signs, np.ndarray, bool]]:
-        state = imagine.begin(model, frames[part], past[part], seeds[part])
-        painted, over = imagine.play(model, state, actions[part], settings)
+    def play(
+        state: WorldState, actions: np.ndarray, settings: imagine.Settings
+    ) -> list[tuple[Signs, np.ndarray, bool]]:
+        painted, over = imagine.play(model, state, actions, settings)
         return [(judge.signs(x), x[-BLOCK:].copy(), bool(ended.any())) for x, ended in zip(painted, over, strict=True)]
 
-    signs, ends, ended = zip(*chain(*imagine.in_batches(rollouts, settings, play)), strict=True)
+    moments = heldout.moments(rollouts, past=model.info.window_frames, future=length, rng=rng)
+    played = roll_out(model, judge.game, heldout, moments, play, length=length, rng=rng, settings=settings)
+    signs, ends, ended = zip(*played, strict=True)
     found = [collapse_reasons(sign, judge.limits) for sign in signs]
     counts = Counter(reason for reasons in found for reason in reasons)
     return {

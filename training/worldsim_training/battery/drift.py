@@ -9,7 +9,7 @@ from itertools import chain
 
 import numpy as np
 
-from worldsim.world_model import WorldModel
+from worldsim.world_model import WorldModel, WorldState
 from worldsim_training import imagine, stability
 from worldsim_training.collapse import BLOCK, REASONS, Signs, collapse_reasons
 from worldsim_training.heldout import HeldOut
@@ -43,21 +43,17 @@ def measure_drift(
     in any stretch of 500 steps, the first such stretch in steps; `far` frames (of every tenth) more than 10 dB from
     every real frame; `frozen_64` steps without change. Keys begin with `drift_{length}_`.
     """
-    moments = heldout.moments(rollouts, past=model.info.window_frames, future=1, rng=rng)
-    frames, past = heldout.context(moments, model.info.window_frames)
-    actions = stability.held_actions(judge.game, rollouts, length, rng)
-    seeds = rng.integers(2**31, size=rollouts)
 
-    def work(part: slice, settings: imagine.Settings) -> list[Rollout]:
-        state = imagine.begin(model, frames[part], past[part], seeds[part])
+    def play(state: WorldState, actions: np.ndarray, settings: imagine.Settings) -> list[Rollout]:
         signs = []
         for first in range(0, length, STRETCH):
-            painted, _ = imagine.play(model, state, actions[part, first : first + STRETCH], settings)
+            painted, _ = imagine.play(model, state, actions[:, first : first + STRETCH], settings)
             signs.append([judge.signs(one) for one in painted])
         ends = [one[-BLOCK:].copy() for one in painted]
         return [Rollout(each, end) for each, end in zip(zip(*signs, strict=True), ends, strict=True)]
 
-    played = [*chain(*imagine.in_batches(rollouts, settings, work))]
+    moments = heldout.moments(rollouts, past=model.info.window_frames, future=1, rng=rng)
+    played = stability.roll_out(model, judge.game, heldout, moments, play, length=length, rng=rng, settings=settings)
     figures = _events(played, judge, length) | stability.against_real(
         stability.end_statistics([one.end for one in played], judge.reference), judge.real_end
     )
