@@ -1,47 +1,26 @@
-"""The training command, from recording to the finished world."""
+"""A run of every stage, from recording to the finished world."""
 
 import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
-from dataclasses import fields, replace
-from pathlib import Path
+from dataclasses import replace
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
 from dot_game import DotGame
-from hydra import compose, initialize_config_module
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from PIL import Image
+from tiny_run import TINY, TINY_VALIDATION, written
 
 from worldsim.action import ActionSpec
 from worldsim.world_model import WorldModel
 from worldsim_envs import games
-from worldsim_training import __main__, checkpoint, conf, config, dmd, episodes, journal, loop, pipeline, plan
+from worldsim_training import __main__, checkpoint, config, dmd, episodes, journal, loop, pipeline
 from worldsim_training.gates import GateFailed
 from worldsim_training.pipeline import Pipeline
 from worldsim_training.plan import STAGES
-
-TINY_MODEL = {"dim": 16, "depth": 1, "heads": 2, "window": 3, "conv_widths": [8, 8]}
-TINY_LOOP = {"steps": 4, "batch": 2, "learning_rate": 1e-3, "warmup": 1, "checkpoint_every": 2}
-TINY_VALIDATION = {"clips": 2, "frames": 4, "teacher_steps": 3}
-TINY = {
-    "data": {"frames": 300, "clip_frames": 4},
-    "model": TINY_MODEL,
-    "context": {"painted_share": 0.5},
-    "teacher_forcing": {"loop": TINY_LOOP},
-    "bidirectional": {"loop": TINY_LOOP},
-    "consistency": {"loop": TINY_LOOP, "intervals": 4},
-    "ode": {"loop": TINY_LOOP, "intervals": 4},
-    "outcomes": {"loop": TINY_LOOP, "width": 4, "reward_share": 0.2, "end_share": 0.2},
-    "starts": 2,
-}
-
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -62,11 +41,6 @@ def settings(folder, *changes, **top):
 
 def run(folder, *changes, **top):
     return Pipeline(settings(folder, *changes, **top)).run()
-
-
-def written(folder):
-    """When each file was last written."""
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
 def weights(folder):
@@ -399,43 +373,6 @@ def test_distribution_matching_ends_when_its_patience_does_and_is_finished_then(
 # --- the command ---
 
 
-def composed(*words):
-    config.register()
-    with initialize_config_module("worldsim_training.conf", version_base="1.3"):
-        return OmegaConf.to_object(compose("training", overrides=["device=cpu", *words]))
-
-
-@pytest.mark.parametrize(
-    ("preset", "stages"),
-    [
-        ("consistency", "collect teacher_forcing consistency outcomes export"),
-        ("causal_ode", "collect teacher_forcing ode outcomes export"),
-        ("causal_forcing_pp", "collect teacher_forcing consistency dmd outcomes export"),
-    ],
-)
-@pytest.mark.parametrize("world", ["boxing", "minigrid"])
-def test_a_preset_names_the_stages(preset, stages, world):
-    made = composed(f"pipeline={preset}", f"world={world}")
-    assert plan.stages(made) == stages.split() and made.world.name == world
-    assert made.world.release == ("dmd" if "dmd" in stages else "distillation")
-
-
-def test_a_command_without_a_preset_runs_what_the_preset_consistency_does():
-    assert composed() == composed("pipeline=consistency")
-
-
-def test_what_is_typed_wins_over_the_preset():
-    chosen = composed("pipeline=causal_forcing_pp", "world.dmd.loop.steps=7", "gates.motion=[0.5,2]")
-    assert chosen.world.dmd.loop.steps == 7 and tuple(chosen.gates.motion) == (0.5, 2.0)
-    assert composed("gates.motion=null").gates.motion is None
-
-
-@pytest.mark.parametrize("word", ["gates.movement=1", "world.dmd.patiense=2", "stag=export", "pipeline=cf"])
-def test_an_unknown_key_is_refused_before_anything_runs(word):
-    with pytest.raises(HydraException):
-        composed(word)
-
-
 def in_process(monkeypatch, folder, *words):
     """The command as typed in that folder, in this process, which knows the dot game."""
     monkeypatch.chdir(folder)
@@ -467,14 +404,6 @@ def test_the_jobs_of_a_multirun_never_share_a_folder(own_world, tmp_path, monkey
     assert {path.name for path, at in written(tmp_path / "runs").items() if before[path] != at} <= {"multirun.yaml"}
 
 
-def test_judging_by_other_gates_leaves_the_folders_of_a_multirun():
-    config.register()
-    with initialize_config_module("worldsim_training.conf", version_base="1.3"):
-        job = compose("training", return_hydra_config=True).hydra.job
-    gate_keys = {f"gates.{each.name}" for each in fields(config.GatesConfig)}
-    assert set(job.config.override_dirname.exclude_keys) == {"out", "scale", "stage", "stop_after_s"} | gate_keys
-
-
 def test_the_folders_of_a_multirun_may_be_swept_over(own_world, tmp_path, monkeypatch):
     words = ["-m", *own_world, "stage=collect", "out=a,b"]
     in_process(monkeypatch, tmp_path, *words)
@@ -485,73 +414,3 @@ def test_a_failed_gate_ends_the_command_in_one_line(own_world, tmp_path, monkeyp
     words = [*own_world, "stage=teacher_forcing", "gates.enabled=true", "gates.teacher_gain_db=60"]
     with pytest.raises(SystemExit, match="^worldsim_training: stage teacher_forcing failed its gate: [^\\n]*$"):
         in_process(monkeypatch, tmp_path, *words)
-
-
-def command(folder, *arguments, check=True):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    words = [sys.executable, "-m", "worldsim_training", *arguments]
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
-    assert not check or done.returncode == 0, done.stderr
-    return done
-
-
-def dotted(tree, prefix):
-    for key, value in tree.items():
-        name = f"{prefix}.{key}"
-        yield from dotted(value, name) if isinstance(value, dict) else (f"{name}={value}".replace(" ", ""),)
-
-
-@pytest.mark.atari
-def test_the_command_makes_a_world_of_boxing_that_plays(tmp_path):
-    changes = {**TINY, "data": {"frames": 200, "episode_steps": 40, "clip_frames": 4}}
-    changes["outcomes"] = {**TINY["outcomes"], "reward_share": 0.0, "end_share": 0.0}
-    words = [*dotted(changes, "world"), *dotted(TINY_VALIDATION, "validation_on_cpu"), "device=cpu", "compile=false"]
-    words += ["gates.enabled=false"]  # four updates teach nothing
-    command(tmp_path, *words)
-    assert sorted(os.listdir(tmp_path)) == ["data", "runs"]
-    env = gym.make("worldsim/Boxing-v0", world=str(tmp_path / "runs" / "boxing" / "world"))
-    observation, _ = env.reset(seed=0)
-    for action in (0, 3, 17):
-        observation, reward, _, truncated, _ = env.step(action)
-        assert observation.shape == (64, 64, 3) and np.isfinite(reward) and not truncated
-    before = written(tmp_path / "runs" / "boxing" / "teacher_forcing")
-    again = command(tmp_path, *words)
-    assert again.stdout.count("finished before") + again.stderr.count("finished before") == 3
-    assert written(tmp_path / "runs" / "boxing" / "teacher_forcing") == before
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("world.model.dimm=8",), "Key 'dimm' not in 'ModelConfig'"),
-        (("world.model.dim=wide",), "could not be converted to Integer"),
-        (("world=ches",), "Could not find 'world/ches'"),
-    ],
-)
-def test_a_key_or_world_that_is_unknown_is_refused(tmp_path, words, message):
-    answer = command(tmp_path, *words, check=False)
-    assert answer.returncode == 1 and message in answer.stderr
-    assert not os.listdir(tmp_path)
-
-
-def test_the_command_says_what_is_wrong_in_one_line(tmp_path):
-    answer = command(tmp_path, "stage=colect", check=False)
-    assert answer.returncode == 1 and not os.listdir(tmp_path)
-    assert answer.stderr == f"worldsim_training: unknown stage 'colect'; use one of {', '.join(STAGES)}\n"
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in Path(conf.__file__).parent.glob("world/*.yaml")))
-def test_every_world_that_is_configured_has_a_game_and_a_network(name):
-    chosen = composed(f"world={name}")
-    made = Pipeline(chosen)
-    assert chosen.out == f"runs/{name}" and chosen.world.data.folder == f"data/{name}"
-    assert made.game.name == name and sum(weight.numel() for weight in made._fresh().parameters()) > 1e5
-    assert chosen.world.data.clip_frames > chosen.world.model.window
-
-
-def test_the_shipped_configuration_names_every_setting(tmp_path):
-    """The command composes and prints it; nothing is left open."""
-    shown = OmegaConf.create(command(tmp_path, "--cfg", "job").stdout)
-    assert not OmegaConf.missing_keys(shown)
-    assert (shown.world.name, shown.out) == ("boxing", "runs/boxing")
-    assert Path(shown.world.data.folder) == Path("data/boxing")
