@@ -10,7 +10,7 @@ export PYTHONNOUSERSITE := 1
 
 PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3)
 BIN := .venv/bin
-EXTRAS := play,video,atari,minigrid,train,eval,rl,test
+EXTRAS := play,video,atari,doom,minigrid,box2d,train,eval,rl,serve,export,test
 STAMP := .venv/.installed
 
 play: setup
