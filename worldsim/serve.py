@@ -44,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
     """Serve until interrupted, or measure."""
     # Threads that wait by spinning stall for seconds where another program wants the same cores. Read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if args.measure is not None and args.world is None:
+        raise ValueError("--measure plays one world; name it: worldsim serve boxing --measure 60")
     if args.measure is None and (args.json is not None or args.chromium is not None):
         raise ValueError("--json and --chromium go with --measure: worldsim serve boxing --measure 60 --json out.json")
     from worldsim.server.door import door_for
@@ -113,7 +115,8 @@ def make_server(args: argparse.Namespace, door):
 
 
 def _measure(args: argparse.Namespace, server, listener: socket.socket, url: str) -> int:
-    from worldsim.server.measure import measure, running
+    from worldsim.server.measure import measure
+    from worldsim.server.running import running
 
     with running(server, listener):
         report = measure(url, seconds=args.measure, chromium=args.chromium)

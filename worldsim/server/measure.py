@@ -6,9 +6,7 @@ import contextlib
 import os
 import platform
 import shutil
-import socket
 import statistics
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,22 +73,6 @@ def browser_page(chromium: str, **options) -> Iterator[Page]:
             yield browser.new_page(**options)
         finally:
             browser.close()
-
-
-@contextlib.contextmanager
-def running(server, listener: socket.socket) -> Iterator[None]:
-    """A `uvicorn.Server` at work in a thread."""
-    thread = threading.Thread(target=server.run, args=([listener],), name="worldsim-server", daemon=True)
-    thread.start()
-    try:
-        while not server.started:
-            if not thread.is_alive():
-                raise OSError("the server ended before it began to serve")
-            time.sleep(0.01)
-        yield
-    finally:
-        server.should_exit = True
-        thread.join()
 
 
 def measure(url: str, *, seconds: float, chromium: Path | None = None) -> dict[str, Any]:

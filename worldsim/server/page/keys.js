@@ -17,7 +17,7 @@ export function browserKey(name) {
 }
 
 export class Held {
-  // changed(): called whenever what is held has changed.
+  // changed(at): called whenever what is held has changed, with the time of the event in ms.
   constructor(changed) {
     this.changed = changed;
     this.sources = new Map(); // what holds it: a key's code or an element -> names
@@ -27,17 +27,17 @@ export class Held {
     return [...new Set([...this.sources.values()].flat())].sort();
   }
 
-  set(source, names) {
+  set(source, names, at) {
     const before = this.names().join();
     if (names.length) this.sources.set(source, names);
     else this.sources.delete(source);
-    if (this.names().join() !== before) this.changed();
+    if (this.names().join() !== before) this.changed(at);
   }
 
   clear() {
     const some = this.sources.size > 0;
     this.sources.clear();
-    if (some) this.changed();
+    if (some) this.changed(null);
   }
 }
 
@@ -48,13 +48,13 @@ export function followKeyboard(held, plays, command) {
     if (event.metaKey || event.altKey) return;
     const name = nameOf(event);
     if (plays().has(name)) {
-      if (!event.repeat) held.set(event.code, [name]);
+      if (!event.repeat) held.set(event.code, [name], event.timeStamp);
     } else if (event.repeat || !command(name)) {
       return;
     }
     event.preventDefault();
   });
   // By its place: a key may have another name on its way up, where Shift was pressed or let go in between.
-  addEventListener("keyup", (event) => held.set(event.code, []));
+  addEventListener("keyup", (event) => held.set(event.code, [], event.timeStamp));
   addEventListener("blur", () => held.clear());
 }

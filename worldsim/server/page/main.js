@@ -9,9 +9,10 @@ const $ = (id) => document.getElementById(id);
 const canvas = $("picture");
 const context = canvas.getContext("2d", { alpha: false });
 const meter = new Meter();
-const held = new Held(() => send());
+const held = new Held((at) => send([], at));
 const SPEEDS = { 1: "full", 0.5: "1/2", 0.25: "1/4" };
 const HINT = "H keys   Tab pause   Backspace rewind";
+const OVER = "N for a new one, Backspace to take it back";
 
 let world = null; // what the server told of it
 let link = null;
@@ -126,12 +127,13 @@ function command(name) {
   return true;
 }
 
-function send(commands = []) {
+// at: when the browser took the input from the system, in ms; none for what nobody pressed.
+function send(commands = [], at = null) {
   if (!link?.open || !world) return;
   const known = plays();
   link.say(held.names().filter((name) => known.has(name)), commands);
   canvas.dataset.sent = link.number;
-  if (last?.mode === "play" && !commands.length) meter.pressed(link.number, event?.timeStamp ?? performance.now());
+  if (last?.mode === "play" && at !== null) meter.pressed(link.number, at);
   lightKeys();
 }
 
@@ -145,15 +147,15 @@ function tell() {
   figuresDue = performance.now() + 250;
   const state = { play: "playing", rewind: "playing", repaint: "playing" }[last.mode] ?? last.mode;
   if (state === "pause") curtain("pause", "Paused", touching() ? "" : "Tab goes on, . paints one frame");
-  else if (state === "over") curtain("over", `Round over at ${signed(last.score)}`, "N for a new one, Backspace to take it back");
+  else if (state === "over") curtain("over", `Round over at ${signed(last.score)}`, touching() ? "" : OVER);
   else document.body.dataset.state = "playing";
   $("score").textContent = signed(last.score);
   const ms = (value) => (value === null ? "-" : `${value.toFixed(0)} ms`);
   const rows = [
     ["shown", meter.fps === null ? "-" : `${meter.fps.toFixed(1)} frames/s`],
     ["game", `${last.game_fps.toFixed(1)} frames/s`],
-    ["key to frame, p50", ms(meter.quantile(0.5))],
-    ["key to frame, p95", ms(meter.quantile(0.95))],
+    ["key to frame", ms(meter.quantile(0.5))],
+    ["p95", ms(meter.quantile(0.95))],
     ["steps a frame", last.steps],
     ["memory", `${world.memory} frames`],
     ["frame", last.step],

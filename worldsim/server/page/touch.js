@@ -51,7 +51,7 @@ function directions(target, event) {
 // While a finger is down on the target, names(event) are held; it may slide, and leave the target.
 export function hold(target, names, held) {
   const sources = new Map();
-  const press = (event) => held.set(sources.get(event.pointerId), names(event));
+  const press = (event) => held.set(sources.get(event.pointerId), names(event), event.timeStamp);
   target.addEventListener("pointerdown", (event) => {
     event.preventDefault();
     target.setPointerCapture(event.pointerId);
@@ -61,7 +61,7 @@ export function hold(target, names, held) {
   target.addEventListener("pointermove", (event) => sources.has(event.pointerId) && press(event));
   for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
     target.addEventListener(end, (event) => {
-      if (sources.has(event.pointerId)) held.set(sources.get(event.pointerId), []);
+      if (sources.has(event.pointerId)) held.set(sources.get(event.pointerId), [], event.timeStamp);
       sources.delete(event.pointerId);
     });
   }
