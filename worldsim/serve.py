@@ -18,7 +18,7 @@ from pathlib import Path
 from worldsim.arguments import natural, positive
 from worldsim.worlds import list_worlds
 
-PORT = 8000
+PORT, PORT_MOST = 8000, 65535
 SHUTDOWN_S = 3
 
 
@@ -63,17 +63,19 @@ def run(args: argparse.Namespace) -> int:
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket; OSError in one line where the port is taken or the address is not this machine's."""
+    if port > PORT_MOST:
+        raise OSError(f"cannot listen on {host}, port {port}; ports go up to {PORT_MOST}, and 0 takes any free one")
     try:
         family, kind, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, OverflowError) as error:
-        raise OSError(f"cannot listen on {host}, port {port} ({error}); use 127.0.0.1 and a port up to 65535") from None
+    except OSError as error:
+        raise OSError(f"cannot listen on {host}, port {port} ({error}); use an address of this machine") from None
     listener = socket.socket(family, kind)
     try:
         if os.name == "posix":  # elsewhere it would take the port from whoever has it
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
         listener.listen(64)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         listener.close()
         raise OSError(f"cannot listen on {host}, port {port} ({error}); try --port 0 for any free one") from None
     return listener

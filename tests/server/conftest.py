@@ -94,3 +94,14 @@ def server(world, one_thread):
 def serving():
     """`served`, for a server of a test's own."""
     return served
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The executable of an installed Chromium."""
+    from worldsim.server.measure import find_chromium
+
+    try:
+        return find_chromium()
+    except FileNotFoundError as reason:
+        pytest.skip(str(reason))

@@ -85,7 +85,7 @@ def test_a_page_that_shows_nothing_gets_no_more_and_then_the_newest(server):
             player.socket.recv(timeout=0.7)
         player.socket.send(f'{{"shown": {ON_THE_WAY}}}')
         later, _ = player.picture(acknowledge=False)
-        assert later["step"] > header["step"] + 10  # what was painted meanwhile was never queued
+        assert later["step"] > header["step"] + 2  # what was painted meanwhile was never queued
 
 
 def test_rewind_is_held_like_any_key(server):
@@ -131,15 +131,15 @@ def test_a_binary_message_is_a_bad_one(server):
         assert "no JSON" in player.error()
 
 
-@pytest.mark.parametrize(("text", "code"), [("x" * 4000, 1009), (None, 1008)])
-def test_too_much_closes_one_player_and_leaves_the_other_alone(server, text, code):
+@pytest.mark.parametrize(("texts", "code"), [(["x" * 4000], 1009), (['{"shown": 0}'] * 500, 1008)])
+def test_too_much_closes_one_player_and_leaves_the_other_alone(server, texts, code):
     with server.player() as steady:
         steady.hello()
         with server.player() as rude:
             rude.hello()
             with pytest.raises(ConnectionClosed) as closed:
-                for _ in range(1000):
-                    rude.socket.send(text or '{"shown": 0}')
+                for text in texts:
+                    rude.socket.send(text)
                 while True:
                     rude.socket.recv(timeout=20)
             assert closed.value.rcvd.code == code

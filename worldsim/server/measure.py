@@ -32,7 +32,7 @@ PROBE = """() => {
   addEventListener('keydown', (event) => {
     if (event.repeat || waiting) return;
     probe.pressed += 1;
-    waiting = { from: event.timeStamp, before: pixels(), number: Number(canvas.dataset.sent) + 1, seen: false };
+    waiting = { from: event.timeStamp, before: pixels(), number: Number(canvas.dataset.sent ?? 0) + 1, seen: false };
   }, true);
   const look = () => {
     requestAnimationFrame(look);
