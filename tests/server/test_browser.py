@@ -73,3 +73,17 @@ def test_nothing_sticks_out_of_a_phone_and_each_pixel_is_whole(page):
     canvas, fire = page.locator("#picture").bounding_box(), page.locator(".round").bounding_box()
     assert canvas["width"] % 64 == 0 and canvas["width"] >= 320
     assert fire["x"] + fire["width"] <= 390 and fire["y"] + fire["height"] <= 844
+
+
+def test_several_worlds_make_a_menu_and_a_click_plays_one(page, world, monkeypatch, serving):
+    from worldsim import serve
+
+    monkeypatch.setattr(serve, "list_worlds", lambda: [world, world])
+    page = page.context.browser.new_page()
+    with serving() as server:
+        page.goto(server.url)
+        page.wait_for_selector("body[data-state=menu] .card img")
+        assert page.locator(".card").all_inner_texts() == ["Tiny\n64x48, 15 frames a second"] * 2
+        page.locator(".card").nth(1).click()
+        page.wait_for_selector("body[data-state=playing]")
+        assert page.inner_text("#title") == "Tiny" and not page.locator("#menu").is_visible()

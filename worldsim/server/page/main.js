@@ -10,7 +10,7 @@ const canvas = $("picture");
 const context = canvas.getContext("2d", { alpha: false });
 const meter = new Meter();
 const held = new Held((at) => send([], at));
-const SPEEDS = { 1: "full", 0.5: "1/2", 0.25: "1/4" };
+const SPEEDS = { 1: "Full", 0.5: "1/2", 0.25: "1/4" };
 const HINT = "H keys   Tab pause   Backspace rewind";
 const OVER = "N for a new one, Backspace to take it back";
 
@@ -171,7 +171,7 @@ function tell() {
     const name = button.dataset.command;
     const on = { pause: last.mode === "pause", hands: last.hands !== "you", slower: last.full_fps < world.fps };
     button.setAttribute("aria-pressed", on[name] ?? String(last.steps) === name);
-    if (name === "slower") button.lastChild.textContent = `Speed ${SPEEDS[last.full_fps / world.fps] ?? "slow"}`;
+    if (name === "slower") button.lastChild.textContent = `${SPEEDS[last.full_fps / world.fps] ?? "Slow"} speed`;
   }
   words();
 }
@@ -247,8 +247,8 @@ function buildBar() {
   steps.append(element("span", "label", "Steps"));
   for (const choice of world.step_choices) add(String(choice), String(choice), steps);
   bar.append(steps);
-  add("slower", "Speed full");
-  add("hands", "Random player");
+  add("slower", "Full speed");
+  add("hands", "Random");
 }
 
 function buildHelp() {
