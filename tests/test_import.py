@@ -7,8 +7,8 @@ import pytest
 
 import worldsim
 
-LIGHT = ["worldsim", "worldsim.action", "worldsim.cli", "worldsim.info", "worldsim.play", "worldsim.worlds"]
-LIGHT += ["worldsim.player.game", "worldsim_envs", "worldsim_training"]
+LIGHT = ["worldsim", "worldsim.action", "worldsim.cli", "worldsim.info", "worldsim.play"]
+LIGHT += ["worldsim.serve", "worldsim.worlds", "worldsim.player.game", "worldsim_envs", "worldsim_training"]
 
 
 def modules_after(code: str) -> set[str]:
@@ -19,6 +19,10 @@ def modules_after(code: str) -> set[str]:
 @pytest.mark.parametrize("module", LIGHT)
 def test_importing_a_light_module_loads_neither_torch_nor_diffusers(module):
     assert modules_after(f"import {module}").isdisjoint({"torch", "diffusers"})
+
+
+def test_importing_the_servers_command_loads_no_server():
+    assert modules_after("import worldsim.serve").isdisjoint({"fastapi", "uvicorn", "playwright", "pygame"})
 
 
 def test_import_registers_the_environments():

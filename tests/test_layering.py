@@ -31,7 +31,9 @@ LAYERS = {
     "worldsim.replay": 6,
     "worldsim.player": 7,
     "worldsim.play": 8,
-    "worldsim.cli": 9,
+    "worldsim.server": 8,
+    "worldsim.serve": 9,
+    "worldsim.cli": 10,
 }
 
 # Modules that need no torch, not even inside a function.
@@ -43,6 +45,8 @@ TORCH_FREE = {
     "worldsim.window",
     "worldsim.player",
     "worldsim.play",
+    "worldsim.serve",
+    "worldsim.server",
     "worldsim.cli",
 }
 TORCH_FREE |= {"worldsim_envs.games"}

@@ -23,13 +23,17 @@ GROUP = "worldsim.commands"
 EXTRAS = {
     "ale_py": "atari",
     "av": "video",
+    "fastapi": "serve",
     "matplotlib": "eval",
     "minigrid": "minigrid",
+    "playwright": "test",
     "pygame": "play",
     "stable_baselines3": "rl",
     "tensorboard": "train",
     "torchmetrics": "eval",
+    "uvicorn": "serve",
     "vizdoom": "doom",
+    "websockets": "serve",
 }
 
 

@@ -1,0 +1,89 @@
+"""A headless Chromium plays: keys and fingers in, pixels out."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from tiny import NAMES
+
+import worldsim  # noqa: F401 - registers the ids
+
+pytest.importorskip("playwright", reason='needs playwright: pip install "worldsim[test]"')
+
+from worldsim.server.measure import browser_page  # noqa: E402
+
+PIXELS = """() => {
+  const canvas = document.querySelector('#picture');
+  return [...canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data];
+}"""
+
+
+@pytest.fixture(scope="module")
+def page(server, chromium):
+    """A phone that also has a keyboard."""
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with browser_page(chromium, **phone) as page:
+        page.problems = []
+        page.on("pageerror", lambda error: page.problems.append(str(error)))
+        page.on("console", lambda said: page.problems.append(said.text) if said.type == "error" else None)
+        page.goto(server.url)
+        page.wait_for_selector("body[data-state=playing]")
+        yield page
+
+
+def shown(page, step):
+    page.wait_for_selector(f"body[data-state=pause] #picture[data-step='{step}']", state="attached")
+    flat = np.array(page.evaluate(PIXELS), np.uint8)
+    return flat.reshape(48, 64, 4)[..., :3]
+
+
+def test_a_pressed_key_changes_pixels_to_what_the_environment_paints(page, server, world):
+    page.keyboard.press("n")
+    page.keyboard.press("Tab")
+    page.wait_for_selector("body[data-state=pause]")
+    before = page.evaluate(PIXELS)
+    step = int(page.get_attribute("#picture", "data-step"))
+    env = gym.make("worldsim/World-v0", world=world)
+    env.reset(seed=8)
+    for _ in range(step):
+        env.step(0)
+    page.keyboard.down("ArrowUp")
+    page.keyboard.down(" ")
+    page.keyboard.press(".")
+    frame = shown(page, step + 1)
+    assert np.array_equal(frame, env.step(NAMES.index("UPFIRE"))[0]) and frame.flatten().tolist() != before
+    page.keyboard.up("ArrowUp")
+    page.keyboard.up(" ")
+    assert page.problems == []
+
+
+def test_a_finger_on_the_pad_holds_directions_and_slides(page):
+    box = page.locator(".pad").bounding_box()
+    lit = "[...document.querySelectorAll('.arm.lit')].map((arm) => arm.dataset.key).sort().join()"
+    page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.5 * box["height"])
+    page.mouse.down()
+    assert page.evaluate(lit) == "right"
+    page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.1 * box["height"])
+    assert page.evaluate(lit) == "left,up"
+    page.mouse.up()
+    assert page.evaluate(lit) == ""
+
+
+def test_nothing_sticks_out_of_a_phone_and_each_pixel_is_whole(page):
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    canvas, fire = page.locator("#picture").bounding_box(), page.locator(".round").bounding_box()
+    assert canvas["width"] % 64 == 0 and canvas["width"] >= 320
+    assert fire["x"] + fire["width"] <= 390 and fire["y"] + fire["height"] <= 844
+
+
+def test_several_worlds_make_a_menu_and_a_click_plays_one(page, world, monkeypatch, serving):
+    from worldsim import serve
+
+    monkeypatch.setattr(serve, "list_worlds", lambda: [world, world])
+    page = page.context.browser.new_page()
+    with serving() as server:
+        page.goto(server.url)
+        page.wait_for_selector("body[data-state=menu] .card img")
+        assert page.locator(".card").all_inner_texts() == ["Tiny\n64x48, 15 frames a second"] * 2
+        page.locator(".card").nth(1).click()
+        page.wait_for_selector("body[data-state=playing]")
+        assert page.inner_text("#title") == "Tiny" and not page.locator("#menu").is_visible()
