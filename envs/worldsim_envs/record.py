@@ -29,7 +29,8 @@ from worldsim.action import ActionSpec
 from worldsim.arguments import natural, positive
 from worldsim.replay import Replay, Round, describe
 from worldsim_envs.env import WorldEnv
-from worldsim_envs.games import Game, source_game
+from worldsim_envs.games import Game, matching_game
+from worldsim_envs.games.past import real_past
 from worldsim_envs.games.policies import HeldRandom
 from worldsim_envs.pictures import Column, clip_frame, contact_sheet
 
@@ -40,7 +41,6 @@ REAL, IMAGINED = "real", "imagined"
 SHEET_COLUMNS, SHEET_SCALE = 8, 3
 FIRST_STEPS = (0, 1, 2, 4, 6, 8, 12, 16)  # the sheet's first band: one-step precision first, then drift
 BT709 = 1  # its number in ITU-T H.273
-LEAD_IN = (40, 120)  # frames of random play before a start, least and most
 
 
 @dataclass
@@ -168,12 +168,7 @@ def _source_game(env: WorldEnv, own: str | None) -> Iterator[Game | None]:
     """
     info = env.model.info
     try:
-        kind = source_game(info.env_id, own)
-        if (kind.height, kind.width) != (info.height, info.width):
-            raise ValueError(f"frames of {kind.name} are not {info.height}x{info.width}")
-        if kind.actions.to_json()["table"] != env.actions.to_json()["table"]:
-            raise ValueError(f"{kind.name} and the world number their actions differently")
-        game = kind()
+        game = matching_game(info.env_id, (info.height, info.width), env.actions, own)()
     except (ValueError, ModuleNotFoundError) as error:
         if own is not None:
             raise
@@ -190,23 +185,10 @@ def _begin(env: WorldEnv, game: Game | None, rng: np.random.Generator) -> Scene:
     if game is None:
         frame, _ = env.reset(seed=seed)
         return Scene({IMAGINED: [frame]}, {IMAGINED: []}, seed=seed)
-    frames, actions = _real_past(game, env.model.info.window_frames, rng)
+    frames, actions = real_past(game, env.model.info.window_frames, rng)
     past = {"frames": frames, "actions": actions}
     frame, _ = env.reset(seed=seed, options=past)
     return Scene({REAL: [frames[-1]], IMAGINED: [frame]}, {REAL: [], IMAGINED: []}, seed=seed, past=past)
-
-
-def _real_past(game: Game, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The last frames (length, H, W, 3), and the actions between them, of some random play that goes on."""
-    policy = game.policies()["random"](rng)
-    frames, actions = [game.reset(int(rng.integers(2**31)))], []
-    for _ in range(length - 1 + int(rng.integers(*LEAD_IN))):
-        actions.append(policy(game))
-        frame, _, ended = game.step(actions[-1])
-        frames.append(frame)
-        if ended:
-            return _real_past(game, length, rng)
-    return np.stack(frames[-length:]), np.asarray(actions[len(actions) - (length - 1) :])
 
 
 def _continue(scene: Scene, env: WorldEnv, game: Game | None, agent: Agent) -> bool:

@@ -17,13 +17,16 @@ REWIND = "backspace"
 COMMANDS = {
     "escape": "quit", "tab": "pause", ".": "single", "-": "slower", "n": "new", "f5": "save", "f9": "load",
     "f6": "slot", "1": "1", "2": "2", "4": "4", "p": "repaint", "r": "record", "m": "hands", "h": "help", "f": "panel",
+    "t": "truth", "k": "fork", "x": "swap", "b": "start",
 }  # fmt: skip
 
 HELP = (
     ("Tab", "pause"), (".", "one frame, while paused"), ("-", "slow motion: 1/2, 1/4, full"),
     ("Backspace", "hold to rewind"), ("N", "new round"), ("F5  F9", "save, load"), ("F6", "next slot"),
     ("1  2  4", "network calls a frame"), ("P", "repaint the last seconds"), ("R", "record, stop recording"),
-    ("M", "you or a random player"), ("F", "figures"), ("H", "these keys"), ("Esc", "quit"),
+    ("M", "you, random or the agent"), ("T", "the real game beside"), ("K", "fork: two futures"),
+    ("X", "take the other future"), ("B", "begin at the next start"),
+    ("F", "figures"), ("H", "these keys"), ("Esc", "quit"),
 )  # fmt: skip
 
 PRESSED = 0.5

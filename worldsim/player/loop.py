@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from worldsim.player.controls import Keys
-from worldsim.player.game import Game, Status
+from worldsim.player.game import Game
+from worldsim.player.status import Status
 
 LOOK_S = 0.004
 """Longest time between two looks at the keys."""

@@ -10,8 +10,9 @@ import pygame
 from worldsim.action import ActionSpec
 from worldsim.player import controls, hud
 from worldsim.player.controls import COMMANDS, REWIND, Keys
-from worldsim.player.game import Status
 from worldsim.player.loop import Figures
+from worldsim.player.panes import GAP
+from worldsim.player.status import Status
 from worldsim.window import BACKGROUND, blit_sharp, open_display, scale_for_desktop
 
 DEAD_ZONE = 0.2
@@ -32,6 +33,8 @@ class Window:
         height, width = (side * (scale or scale_for_desktop(shape)) for side in shape)
         unit = min(max(height / 512, 1.0), 1.5)
         size = (width + round(300 * unit), max(height, round(540 * unit)) + round(36 * unit))
+        self._shape, self._single = shape, size
+        self._captions: tuple[str, ...] = ()
         self._canvas = hud.Canvas(pygame.display.set_mode(size, pygame.RESIZABLE), unit)
         pygame.display.set_caption(f"worldsim: {title}")
         self._held: set[str] = set()
@@ -63,6 +66,9 @@ class Window:
 
     def show(self, frame: np.ndarray, status: Status, figures: Figures) -> None:
         """Show a frame (H, W, 3) uint8 and the figures beside it; returns when both are on the screen."""
+        if len(status.captions) != len(self._captions):
+            self._make_room(max(len(status.captions), 1))
+        self._captions = status.captions
         screen = self._canvas.surface
         picture, panel, line = self._layout()
         drawn = (status, figures, self._help, self._panel_shown, self._note, screen.get_size())
@@ -72,7 +78,9 @@ class Window:
                 hud.draw_panel(self._canvas, panel, self._title, status, figures, self._key_names)
             hud.draw_words(self._canvas, line, status, self._note)
             self._drawn = drawn
-        blit_sharp(screen, frame, picture)
+        pane = blit_sharp(screen, frame, picture)
+        if status.captions:
+            hud.draw_captions(self._canvas, self._panes(pane, frame.shape[1]), status.captions)
         if self._help:
             rows, commands = controls.help_rows(self._actions), controls.command_rows(self._actions)
             hud.draw_help(self._canvas, picture, rows, commands)
@@ -117,6 +125,24 @@ class Window:
     def _toggle(self, commands: list[str]) -> None:
         self._help ^= commands.count("help") % 2 == 1
         self._panel_shown ^= commands.count("panel") % 2 == 1
+
+    def _make_room(self, panes: int) -> None:
+        """Make the window wide enough for so many pictures, as large as the screen allows."""
+        width, height = self._single
+        if panes > 1:
+            most = pygame.display.get_desktop_sizes()[0][0] * 19 // 20
+            frame, rest = panes * (self._shape[1] + GAP), self._canvas.px(300)
+            scale = max(1, min((most - rest) // frame, (width - rest) // self._shape[1]))
+            width = max(frame * scale + rest, width)
+        self._canvas = hud.Canvas(pygame.display.set_mode((width, height), pygame.RESIZABLE), self._canvas.unit)
+        self._drawn = None
+
+    def _panes(self, picture: pygame.Rect, pixels: int) -> list[pygame.Rect]:
+        """Where each of the pictures stands in the one that was drawn, which is so many game pixels wide."""
+        scale = picture.width // pixels
+        size = (self._shape[1] * scale, picture.height)
+        step = (self._shape[1] + GAP) * scale
+        return [pygame.Rect(picture.left + i * step, picture.top, *size) for i in range(len(self._captions))]
 
     def _layout(self) -> tuple[pygame.Rect, pygame.Rect, pygame.Rect]:
         """The picture's field, the panel and the line of words under both."""
