@@ -32,6 +32,7 @@ LAYERS = {
     "worldsim.player": 7,
     "worldsim.play": 8,
     "worldsim.cli": 9,
+    "worldsim.latency": 10,
 }
 
 # Modules that need no torch, not even inside a function.
@@ -43,6 +44,7 @@ TORCH_FREE = {
     "worldsim.window",
     "worldsim.player",
     "worldsim.play",
+    "worldsim.latency",
     "worldsim.cli",
 }
 TORCH_FREE |= {"worldsim_envs.games"}
@@ -117,7 +119,7 @@ def test_a_light_module_names_no_heavy_package(name):
     assert not [target for target in imports(TREES[name]) if within(target, HEAVY)]
 
 
-PLAYER = {"worldsim.play", "worldsim.player", "worldsim.window"}
+PLAYER = {"worldsim.latency", "worldsim.play", "worldsim.player", "worldsim.window"}
 FILMS = {"worldsim.player.clip": {"av", "PIL"}}
 
 

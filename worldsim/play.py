@@ -20,7 +20,7 @@ import secrets
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -31,6 +31,9 @@ from worldsim.player.clip import check_clip_name
 from worldsim.player.episodes import EpisodeWriter
 from worldsim.player.game import Folders, Game
 from worldsim.worlds import list_worlds
+
+if TYPE_CHECKING:
+    from worldsim.player.screen import Window
 
 WORLD = "worldsim/World-v0"  # any world, by name or folder
 SOURCE = "worldsim/Source-v0"  # the real game of any world
@@ -100,21 +103,33 @@ def _in_a_window(args: argparse.Namespace) -> int:
 
 def _play(args: argparse.Namespace, world: str) -> int:
     from worldsim.player.loop import run
-    from worldsim.player.screen import Window
 
-    env = _load_real(args, world) if args.real else _load(args, world, ood_every=DRIFT_EVERY)
-    window = Window(env.model.info.name.title(), env.observation_space.shape[:2], env.actions, scale=args.scale)
+    args.world = world
+    game, window = open_game(args)
     try:
-        asked = {"world": world, "device": args.device, "fps": args.fps, "record": args.record}
-        game = Game(env, seed=_seed(args), folders=Folders(CLIPS), **asked, **_extras(args, world, env))
         figures = run(game, window)
     finally:
         window.close()
-        env.close()
+        game.env.close()
     if figures.latency_ms is not None and figures.late is not None:
         p50, p95 = figures.latency_ms
         print(f"key to picture {p50:.0f} ms (p50), {p95:.0f} ms (p95); {figures.late:.1%} of the frames late")
     return 0
+
+
+def open_game(args: argparse.Namespace) -> tuple[Game, Window]:
+    """The game that the arguments ask for, and its window."""
+    from worldsim.player.screen import Window
+
+    env = _load_real(args, args.world) if args.real else _load(args, args.world, ood_every=DRIFT_EVERY)
+    window = Window(env.model.info.name.title(), env.observation_space.shape[:2], env.actions, scale=args.scale)
+    asked = {"world": args.world, "device": args.device, "fps": args.fps, "record": args.record}
+    try:
+        return Game(env, seed=_seed(args), folders=Folders(CLIPS), **asked, **_extras(args, args.world, env)), window
+    except BaseException:
+        window.close()
+        env.close()
+        raise
 
 
 def _extras(args: argparse.Namespace, world: str, env) -> dict[str, Any]:

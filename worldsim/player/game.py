@@ -275,8 +275,8 @@ class Game:
         except (ValueError, OSError, ImportError):
             self._close_truth()
             raise
-        why = "" if known else "; how the game got to the other start is not known"
-        self._say(f"the real game beside, from {self._start.name}{why}")
+        why = "" if known else ": how the real game came to the other start is not known"
+        self._say(f"a new round from {self._start.name}{why}")
 
     def _show_fork(self) -> None:
         if self._real:

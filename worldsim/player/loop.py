@@ -93,11 +93,11 @@ class Figures:
 
 
 class Meter:
-    """Times of the frames shown while playing."""
+    """Times of the frames shown while playing. keep: latencies that count, the latest; None counts all."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: int | None = 240) -> None:
         self._shown: deque[float] = deque(maxlen=60)
-        self._latency_ms: deque[float] = deque(maxlen=240)
+        self._latency_ms: deque[float] = deque(maxlen=keep)
         self._late, self._counted = 0, 0
         self._figures, self._due = Figures(), 0.0
 
@@ -119,6 +119,16 @@ class Meter:
             self._figures, self._due = self.measured(), now + REFRESH_S
         return self._figures
 
+    @property
+    def counted(self) -> int:
+        """Frames that were shown in play, each with one before it."""
+        return self._counted
+
+    @property
+    def answered(self) -> int:
+        """Key changes whose latency counts."""
+        return len(self._latency_ms)
+
     def measured(self) -> Figures:
         """The figures as they are now."""
         span_s = self._shown[-1] - self._shown[0] if len(self._shown) > 1 else 0
@@ -127,12 +137,12 @@ class Meter:
         return Figures((len(self._shown) - 1) / span_s if span_s else None, latency, late)
 
 
-def run(game: Game, window) -> Figures:
+def run(game: Game, window, meter: Meter | None = None) -> Figures:
     """Play until the player quits; returns what was measured. The screen stays on the calling thread, as it must.
 
     window: offers `poll() -> Keys` and `show(frame, status, figures)`. An error while painting is raised here.
     """
-    desk, meter = Desk(), Meter()
+    desk, meter = Desk(), meter or Meter()
     painter = threading.Thread(target=_paint, args=(game, desk), name="worldsim-painter", daemon=True)
     painter.start()
     try:

@@ -46,6 +46,11 @@ class Window:
         self._note = ""
         self._drawn: tuple | None = None
 
+    @property
+    def driver(self) -> str:
+        """What the window is shown by: "x11", "dummy", ..."""
+        return pygame.display.get_driver()
+
     def poll(self) -> Keys:
         """What is held now, and what was tapped or commanded since the last call."""
         tapped, commands = set(), []
