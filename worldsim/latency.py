@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,7 @@ class Fingers:
         if now >= self._sample_due:
             self._sample(now)
         keys = self._window.poll()
-        return Keys(keys.held, keys.tapped, (*keys.commands, "new")) if self._over else keys
+        return replace(keys, commands=(*keys.commands, "new")) if self._over else keys
 
     def show(self, frame: np.ndarray, status, figures) -> None:
         """Show a frame; the first one starts the clock."""

@@ -9,7 +9,16 @@
     worldsim play boxing --agent agent.zip                 M lets a trained agent play on
     worldsim play boxing --real --episodes data/mine       the real game; every round becomes an episode to train on
 
-A script names the world's actions or keys, & joins what is held together, * says for how many frames.
+A keys file has sections [play] (channel = keys), [commands] (command = keys) and [mouse] (x, y = an axis channel):
+
+    [play]
+    fire = ["space", "j"]
+    [commands]
+    pause = ["p"]
+    repaint = ["f2"]
+
+Commands: quit, pause, single, slower, new, start, save, load, slot, 1, 2, 4, repaint, record, hands, truth, fork, swap,
+help, panel. A script names the world's actions or keys, & joins what is held together, * says for how many frames.
 """
 
 from __future__ import annotations
@@ -58,6 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--real", action="store_true", help="play the real game, where it is installed")
     parser.add_argument("--game", help="your own adapter of the real game, as module:Class (default: a known one)")
     parser.add_argument("--episodes", type=Path, metavar="FOLDER", help="keep every round as an episode of a dataset")
+    own = "your own keys, as toml (default: worldsim/keys.toml in the user's configuration folder)"
+    parser.add_argument("--keys-file", type=Path, metavar="FILE", help=own)
     parser.add_argument("--headless", action="store_true", help="play without a window, the actions of --keys")
     parser.add_argument("--keys", help='with --headless: what to press, such as "right*10,up&fire*2,rest"')
 
@@ -119,11 +130,15 @@ def _play(args: argparse.Namespace, world: str) -> int:
 
 def open_game(args: argparse.Namespace) -> tuple[Game, Window]:
     """The game that the arguments ask for, and its window."""
+    from worldsim.player import keymap
     from worldsim.player.screen import Window
 
     env = _load_real(args, args.world) if args.real else _load(args, args.world, ood_every=DRIFT_EVERY)
-    window = Window(env.model.info.name.title(), env.observation_space.shape[:2], env.actions, scale=args.scale)
+    keys = keymap.load(args.keys_file, env.actions)
+    shape = env.observation_space.shape[:2]
+    window = Window(env.model.info.name.title(), shape, env.actions, scale=args.scale, keymap=keys)
     asked = {"world": args.world, "device": args.device, "fps": args.fps, "record": args.record}
+    asked["actions"] = keys.actions
     try:
         return Game(env, seed=_seed(args), folders=Folders(CLIPS), **asked, **_extras(args, args.world, env)), window
     except BaseException:

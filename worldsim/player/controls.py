@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,9 @@ HELP = (
     ("F", "figures"), ("H", "these keys"), ("Esc", "quit"),
 )  # fmt: skip
 
+LONG = {"Esc": "escape"}  # a key's short name -> pygame's
+SHORT = {key: name for name, key in LONG.items()}
+
 PRESSED = 0.5
 """Share of a stick's way from which it presses a button."""
 WAYS = (("left", 0, -1), ("right", 0, 1), ("up", 1, -1), ("down", 1, 1))
@@ -47,6 +50,8 @@ class Keys:
     """In the order given."""
     stick: tuple[float, float] = (0.0, 0.0)
     """A gamepad's (x, y) in [-1, 1], right and down positive."""
+    pointer: tuple[tuple[str, float], ...] = ()
+    """Axis channels that the mouse drives, and how far, in [-1, 1]; right and down positive."""
 
     @property
     def active(self) -> frozenset[str]:
@@ -55,9 +60,9 @@ class Keys:
 
 
 def vector(spec: ActionSpec, keys: Keys) -> np.ndarray:
-    """Channel vector (A,) float32 of keys and gamepad together; on each channel the stronger of both counts."""
-    pressed, pushed = spec.from_keys(keys.active), from_pad(spec, keys)
-    return np.where(np.abs(pushed) > np.abs(pressed), pushed, pressed)
+    """Channel vector (A,) float32 of keys, gamepad and mouse; on each channel the strongest of them counts."""
+    given = np.stack([spec.from_keys(keys.active), from_pad(spec, keys), spec.vector(**dict(keys.pointer))])
+    return given[np.abs(given).argmax(axis=0), np.arange(spec.size)]
 
 
 def from_pad(spec: ActionSpec, keys: Keys) -> np.ndarray:
@@ -95,11 +100,22 @@ def help_rows(spec: ActionSpec) -> list[tuple[str, str]]:
     return [("  ".join(name.capitalize() for name in names), channel) for channel, names in spec.keys.items()]
 
 
-def command_rows(spec: ActionSpec) -> list[tuple[str, str]]:
-    """Keys and meaning of the commands, without the keys that play in this world: there they command nothing."""
+def command_rows(spec: ActionSpec, commands: Mapping[str, str] = COMMANDS) -> list[tuple[str, str]]:
+    """Keys and meaning of the commands, without the keys that play in this world: there they command nothing.
+
+    commands: key -> command, as the player has it.
+    """
     taken = set(key_names(spec))
-    free = [("  ".join(key for key in keys.split() if key.lower() not in taken), meaning) for keys, meaning in HELP]
-    return [(keys, meaning) for keys, meaning in free if keys]
+    rows = []
+    for usual, meaning in HELP:
+        named = [COMMANDS.get(LONG.get(key, key.lower()), REWIND) for key in usual.split()]
+        keys = [key for name in named for key in _keys_of(name, commands) if key not in taken]
+        rows.append(("  ".join(SHORT.get(key, key.capitalize()) for key in keys), meaning))
+    return [(keys, meaning) for keys, meaning in rows if keys]
+
+
+def _keys_of(name: str, commands: Mapping[str, str]) -> list[str]:
+    return [REWIND] if name == REWIND else [key for key, command in commands.items() if command == name]
 
 
 class RandomHands:

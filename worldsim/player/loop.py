@@ -6,7 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -51,15 +51,18 @@ class Desk:
         """The screen's look at the keys."""
         with self._lock:
             old = self._keys
-            if self._pressed_at is None and (keys.tapped or keys.held != old.held or keys.stick != old.stick):
+            if self._pressed_at is None and (
+                keys.tapped or keys.held != old.held or (keys.stick, keys.pointer) != (old.stick, old.pointer)
+            ):
                 self._pressed_at = self._now()
-            self._keys = Keys(keys.held, old.tapped | keys.tapped, old.commands + keys.commands, keys.stick)
+            tapped, commands = old.tapped | keys.tapped, old.commands + keys.commands
+            self._keys = replace(keys, tapped=tapped, commands=commands)
 
     def take(self) -> Keys:
         """Everything given since the last take, for the next frame."""
         with self._lock:
             keys = self._keys
-            self._keys = Keys(keys.held, stick=keys.stick)
+            self._keys = replace(keys, tapped=frozenset(), commands=())
             self._answers, self._pressed_at = self._pressed_at, None
             return keys
 

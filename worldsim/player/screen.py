@@ -9,7 +9,8 @@ import pygame
 
 from worldsim.action import ActionSpec
 from worldsim.player import controls, hud
-from worldsim.player.controls import COMMANDS, REWIND, Keys
+from worldsim.player.controls import REWIND, Keys
+from worldsim.player.keymap import KeyMap
 from worldsim.player.loop import Figures
 from worldsim.player.panes import GAP
 from worldsim.player.status import Status
@@ -23,13 +24,22 @@ class Window:
     """The game's picture, a panel right of it and a line of words under it.
 
     title: the world's name; shape: (H, W) of a frame; actions: of the world, whose keys play; scale: screen pixels a
-    game pixel at first, None for one that suits the screen; later the window's size decides.
+    game pixel at first, None for one that suits the screen; later the window's size decides. keymap: what each key
+    does, None for the world's own keys.
     """
 
-    def __init__(self, title: str, shape: tuple[int, int], actions: ActionSpec, *, scale: int | None = None) -> None:
+    def __init__(
+        self,
+        title: str,
+        shape: tuple[int, int],
+        actions: ActionSpec,
+        *,
+        scale: int | None = None,
+        keymap: KeyMap | None = None,
+    ) -> None:
         open_display()
-        self._title, self._actions = title, actions
-        self._key_names = controls.key_names(actions)
+        self._title, self._keymap = title, keymap or KeyMap.usual(actions)
+        self._key_names = controls.key_names(self._keymap.actions)
         height, width = (side * (scale or scale_for_desktop(shape)) for side in shape)
         unit = min(max(height / 512, 1.0), 1.5)
         size = (width + round(300 * unit), max(height, round(540 * unit)) + round(36 * unit))
@@ -42,6 +52,7 @@ class Window:
         self._pads: dict[int, pygame.joystick.JoystickType] = {}
         with contextlib.suppress(pygame.error):  # a machine without joystick support plays with keys
             pygame.joystick.init()
+        self._picture, self._pointer = pygame.Rect(0, 0, 1, 1), (0.0, 0.0)
         self._help, self._panel_shown = False, True
         self._note = ""
         self._drawn: tuple | None = None
@@ -61,13 +72,17 @@ class Window:
                 self._held = {name for name in self._held if name.startswith("pad ")}
             elif event.type in (pygame.KEYDOWN, pygame.KEYUP):
                 self._key(event, tapped, commands)
+            elif event.type in (pygame.MOUSEBUTTONDOWN, pygame.MOUSEBUTTONUP, pygame.MOUSEMOTION):
+                self._mouse(event)
             elif event.type in (pygame.VIDEORESIZE, pygame.WINDOWEXPOSED):
                 self._drawn = None
             else:
                 self._pad(event, tapped)
         self._toggle(commands)
         stick = tuple(max(pair, key=abs) for pair in zip(self._stick, self._hat, strict=True))
-        return Keys(frozenset(self._held), frozenset(tapped), tuple(commands), stick)
+        pushed = zip(self._keymap.mouse, self._pointer, strict=True)
+        pointer = tuple((name, push) for name, push in pushed if name and push)
+        return Keys(frozenset(self._held), frozenset(tapped), tuple(commands), stick, pointer)
 
     def show(self, frame: np.ndarray, status: Status, figures: Figures) -> None:
         """Show a frame (H, W, 3) uint8 and the figures beside it; returns when both are on the screen."""
@@ -83,11 +98,12 @@ class Window:
                 hud.draw_panel(self._canvas, panel, self._title, status, figures, self._key_names)
             hud.draw_words(self._canvas, line, status, self._note)
             self._drawn = drawn
-        pane = blit_sharp(screen, frame, picture)
+        pane = self._picture = blit_sharp(screen, frame, picture)
         if status.captions:
             hud.draw_captions(self._canvas, self._panes(pane, frame.shape[1]), status.captions)
         if self._help:
-            rows, commands = controls.help_rows(self._actions), controls.command_rows(self._actions)
+            actions = self._keymap.actions
+            rows, commands = controls.help_rows(actions), controls.command_rows(actions, self._keymap.commands)
             hud.draw_help(self._canvas, picture, rows, commands)
         pygame.display.flip()
 
@@ -103,8 +119,17 @@ class Window:
         elif name in self._key_names or name == REWIND:
             self._held.add(name)
             tapped.add(name)
-        elif name in COMMANDS:
-            commands.append(COMMANDS[name])
+        elif name in self._keymap.commands:
+            commands.append(self._keymap.commands[name])
+
+    def _mouse(self, event: pygame.Event) -> None:
+        """The pointer pushes axes while the left button is held; the middle of the picture is rest."""
+        held = event.buttons[0] if event.type == pygame.MOUSEMOTION else event.type == pygame.MOUSEBUTTONDOWN
+        if event.type != pygame.MOUSEMOTION and event.button != 1:
+            return
+        away = pygame.Vector2(event.pos) - self._picture.center
+        pushes = 2 * away.x / self._picture.width, 2 * away.y / self._picture.height
+        self._pointer = tuple(min(max(push, -1.0), 1.0) for push in pushes) if held else (0.0, 0.0)
 
     def _pad(self, event: pygame.Event, tapped: set[str]) -> None:
         if event.type == pygame.JOYDEVICEADDED:
