@@ -86,11 +86,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _without_a_window(args: argparse.Namespace) -> int:
     world = args.world or _first(list_worlds())
-    env = _load(args, world)
+    env = _load_real(args, world) if args.real else _load(args, world)
     try:
-        session = headless.play(env, controls.scripted(args.keys, env.actions), seed=_seed(args))
+        given = _extras(args, world, env)
+        past = None if args.real else given["starts"].present().past
+        session = headless.play(env, controls.scripted(args.keys, env.actions), seed=_seed(args), past=past)
         if args.record is not None:
-            headless.write(session, args.record, world=world, device=args.device)
+            headless.write(session, args.record, world=world, device=args.device, replay=not args.real)
+        if given["episodes"] is not None:
+            given["episodes"].add(session.timeline, "script")
         print(headless.report(session))
     finally:
         env.close()
