@@ -3,8 +3,8 @@
 import numpy as np
 import pygame
 
-from worldsim.player.game import Status
 from worldsim.player.loop import Desk, Meter, look
+from worldsim.player.status import Status
 
 
 def press(*names):

@@ -34,6 +34,7 @@ LAYERS = {
     "worldsim.server": 8,
     "worldsim.serve": 9,
     "worldsim.cli": 10,
+    "worldsim.latency": 11,
 }
 
 # Modules that need no torch, not even inside a function.
@@ -47,6 +48,7 @@ TORCH_FREE = {
     "worldsim.play",
     "worldsim.serve",
     "worldsim.server",
+    "worldsim.latency",
     "worldsim.cli",
 }
 TORCH_FREE |= {"worldsim_envs.games"}
@@ -121,7 +123,7 @@ def test_a_light_module_names_no_heavy_package(name):
     assert not [target for target in imports(TREES[name]) if within(target, HEAVY)]
 
 
-PLAYER = {"worldsim.play", "worldsim.player", "worldsim.window"}
+PLAYER = {"worldsim.latency", "worldsim.play", "worldsim.player", "worldsim.window"}
 FILMS = {"worldsim.player.clip": {"av", "PIL"}}
 
 

@@ -230,3 +230,24 @@ def test_an_mp4_without_pyav_names_the_extra_before_the_game_begins(world, monke
     assert main(["play", world, "--headless", "--keys", "up", "--record", "clip.mp4"]) == 2
     said = capsys.readouterr()
     assert said.out == "" and said.err.count("\n") == 1 and "worldsim[video]" in said.err
+
+
+def test_headless_begins_at_a_start_of_the_worlds_own_and_keeps_the_episode(world, tmp_path, capsys):
+    asked = ["play", world, "--headless", "--keys", "up*3", "--seed", "5", "--start", "2"]
+    assert main([*asked, "--episodes", str(tmp_path / "mine")]) == 0
+    env = WorldEnv(world)
+    frames = [env.reset(seed=5, options={"start": 2})[0]] + [env.step(NAMES.index("UP"))[0] for _ in range(3)]
+    with np.load(tmp_path / "mine" / "train" / "000000.npz") as stored:
+        assert np.array_equal(stored["frames"], frames) and stored["actions"].tolist() == [NAMES.index("UP")] * 3
+    assert main([*asked[:-1], "3"]) == 2
+    assert "start 3 is none of this world's; it has 0..2" in capsys.readouterr().err
+
+
+@pytest.mark.atari
+def test_the_real_game_is_played_without_a_window(tmp_path, capsys):
+    asked = ["play", "boxing", "--headless", "--real", "--keys", "right*9,up&fire*3", "--seed", "1"]
+    clip = tmp_path / "real.gif"
+    assert main([*asked, "--episodes", str(tmp_path / "mine"), "--record", str(clip)]) == 0
+    assert "12 frames" in capsys.readouterr().out
+    with Image.open(clip) as image:
+        assert image.n_frames == 13

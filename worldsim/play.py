@@ -4,8 +4,21 @@
     worldsim play boxing --record round.mp4                the clip, and beside it the replay file
     worldsim play --headless --keys "right*10,fire"        no window: prints the score
     worldsim play --headless --keys "up&fire*8,rest" --record clip.gif
+    worldsim play boxing --start 3                         a start of the world's own; B goes to the next one
+    worldsim play boxing --start data/boxing:test/0:120    frame 120 of a recorded episode
+    worldsim play boxing --agent agent.zip                 M lets a trained agent play on
+    worldsim play boxing --real --episodes data/mine       the real game; every round becomes an episode to train on
 
-A script names the world's actions or keys, & joins what is held together, * says for how many frames.
+A keys file has sections [play] (channel = keys), [commands] (command = keys) and [mouse] (x, y = an axis channel):
+
+    [play]
+    fire = ["space", "j"]
+    [commands]
+    pause = ["p"]
+    repaint = ["f2"]
+
+Commands: quit, pause, single, slower, new, start, save, load, slot, 1, 2, 4, repaint, record, hands, truth, fork, swap,
+help, panel. A script names the world's actions or keys, & joins what is held together, * says for how many frames.
 """
 
 from __future__ import annotations
@@ -16,16 +29,24 @@ import secrets
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
+import numpy as np
 
 from worldsim.arguments import natural, positive
-from worldsim.player import controls, headless
+from worldsim.player import controls, headless, starts
 from worldsim.player.clip import check_clip_name
+from worldsim.player.episodes import EpisodeWriter
 from worldsim.player.game import Folders, Game
 from worldsim.worlds import list_worlds
 
+if TYPE_CHECKING:
+    from worldsim.player.screen import Window
+
 WORLD = "worldsim/World-v0"  # any world, by name or folder
+SOURCE = "worldsim/Source-v0"  # the real game of any world
+DRIFT_EVERY = 5  # frames between two looks at the drift signal, each half a network pass of two steps
 CLIPS = Path("worldsim_clips")
 CLIP_SECONDS = 20
 
@@ -41,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--record", type=Path, metavar="CLIP", help="an .mp4 or .gif to write, with a replay file beside it"
     )
+    parser.add_argument("--start", help="a number, or DATASET[:SPLIT/NUMBER[:FRAME]] (default: drawn from the seed)")
+    parser.add_argument("--agent", help="who plays when M is pressed: noop, actions.json, agent.py or agent.zip (SB3)")
+    parser.add_argument("--real", action="store_true", help="play the real game, where it is installed")
+    parser.add_argument("--game", help="your own adapter of the real game, as module:Class (default: a known one)")
+    parser.add_argument("--episodes", type=Path, metavar="FOLDER", help="keep every round as an episode of a dataset")
+    own = "your own keys, as toml (default: worldsim/keys.toml in the user's configuration folder)"
+    parser.add_argument("--keys-file", type=Path, metavar="FILE", help=own)
     parser.add_argument("--headless", action="store_true", help="play without a window, the actions of --keys")
     parser.add_argument("--keys", help='with --headless: what to press, such as "right*10,up&fire*2,rest"')
 
@@ -58,11 +86,15 @@ def run(args: argparse.Namespace) -> int:
 
 def _without_a_window(args: argparse.Namespace) -> int:
     world = args.world or _first(list_worlds())
-    env = _load(args, world)
+    env = _load_real(args, world) if args.real else _load(args, world)
     try:
-        session = headless.play(env, controls.scripted(args.keys, env.actions), seed=_seed(args))
+        given = _extras(args, world, env)
+        past = None if args.real else given["starts"].present().past
+        session = headless.play(env, controls.scripted(args.keys, env.actions), seed=_seed(args), past=past)
         if args.record is not None:
-            headless.write(session, args.record, world=world, device=args.device)
+            headless.write(session, args.record, world=world, device=args.device, replay=not args.real)
+        if given["episodes"] is not None:
+            given["episodes"].add(session.timeline, "script")
         print(headless.report(session))
     finally:
         env.close()
@@ -86,24 +118,65 @@ def _in_a_window(args: argparse.Namespace) -> int:
 
 def _play(args: argparse.Namespace, world: str) -> int:
     from worldsim.player.loop import run
-    from worldsim.player.screen import Window
 
-    env = _load(args, world)
-    window = Window(env.model.info.name.title(), env.observation_space.shape[:2], env.actions, scale=args.scale)
+    args.world = world
+    game, window = open_game(args)
     try:
-        asked = {"world": world, "device": args.device, "fps": args.fps, "record": args.record}
-        figures = run(Game(env, seed=_seed(args), folders=Folders(CLIPS), **asked), window)
+        figures = run(game, window)
     finally:
         window.close()
-        env.close()
+        game.env.close()
     if figures.latency_ms is not None and figures.late is not None:
         p50, p95 = figures.latency_ms
         print(f"key to picture {p50:.0f} ms (p50), {p95:.0f} ms (p95); {figures.late:.1%} of the frames late")
     return 0
 
 
-def _load(args: argparse.Namespace, world: str):
-    return gym.make(WORLD, world=world, steps=args.steps, device=args.device).unwrapped
+def open_game(args: argparse.Namespace) -> tuple[Game, Window]:
+    """The game that the arguments ask for, and its window."""
+    from worldsim.player import keymap
+    from worldsim.player.screen import Window
+
+    env = _load_real(args, args.world) if args.real else _load(args, args.world, ood_every=DRIFT_EVERY)
+    keys = keymap.load(args.keys_file, env.actions)
+    shape = env.observation_space.shape[:2]
+    window = Window(env.model.info.name.title(), shape, env.actions, scale=args.scale, keymap=keys)
+    asked = {"world": args.world, "device": args.device, "fps": args.fps, "record": args.record}
+    asked["actions"] = keys.actions
+    try:
+        return Game(env, seed=_seed(args), folders=Folders(CLIPS), **asked, **_extras(args, args.world, env)), window
+    except BaseException:
+        window.close()
+        env.close()
+        raise
+
+
+def _extras(args: argparse.Namespace, world: str, env) -> dict[str, Any]:
+    """What else a game is given: where it begins, who can take over, the real game, where episodes go."""
+    if args.real and args.start is not None:
+        raise ValueError("--start is for imagined worlds; the real game begins at moments of its own")
+    facts = env.facts() if args.real or args.episodes else {}
+    return {
+        "starts": None if args.real else starts.chosen(args.start, env),
+        "agent": _agent(args, env),
+        "open_real": None if args.real else lambda: _load_real(args, world),
+        "episodes": EpisodeWriter(args.episodes, facts, "real" if args.real else "imagined") if args.episodes else None,
+        "real": args.real,
+    }
+
+
+def _agent(args: argparse.Namespace, env):
+    if args.agent is None:
+        return None
+    return _command("record").load_agent(args.agent, env, np.random.default_rng(_seed(args)))
+
+
+def _load(args: argparse.Namespace, world: str, **options):
+    return gym.make(WORLD, world=world, steps=args.steps, device=args.device, **options).unwrapped
+
+
+def _load_real(args: argparse.Namespace, world: str):
+    return gym.make(SOURCE, world=world, game=args.game).unwrapped
 
 
 def _seed(args: argparse.Namespace) -> int:
@@ -125,10 +198,7 @@ def _first(worlds: list[str]) -> str:
 
 def record_instead(args: argparse.Namespace) -> int:
     """Run the `record` command, found as the command line finds it, into ./worldsim_clips. Returns its exit status."""
-    found = entry_points(group="worldsim.commands", name="record")
-    if not found:
-        raise ModuleNotFoundError("the record command is not installed; reinstall worldsim")
-    record = next(iter(found)).load()
+    record = _command("record")
     parser = argparse.ArgumentParser(prog="worldsim record")
     record.add_arguments(parser)
     world = args.world or _first(list_worlds())
@@ -138,3 +208,11 @@ def record_instead(args: argparse.Namespace) -> int:
         value = vars(args)[option]
         asked += [] if value is None else [f"--{option}", str(value)]
     return record.run(parser.parse_args(asked))
+
+
+def _command(name: str):
+    """The module of another command, found as the command line finds it."""
+    found = entry_points(group="worldsim.commands", name=name)
+    if not found:
+        raise ModuleNotFoundError(f"the {name} command is not installed; reinstall worldsim")
+    return next(iter(found)).load()

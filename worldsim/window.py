@@ -78,13 +78,16 @@ def scale_for_desktop(shape: tuple[int, int]) -> int:
     return max(1, min(min(height * 2 // 3, 960) // shape[0], width * 2 // 3 // shape[1]))
 
 
-def blit_sharp(screen: pygame.Surface, frame: np.ndarray, field: pygame.Rect) -> None:
-    """Draw a frame in the middle of a field, as large as fits with each pixel a square of whole screen pixels."""
+def blit_sharp(screen: pygame.Surface, frame: np.ndarray, field: pygame.Rect) -> pygame.Rect:
+    """Draw a frame in the middle of a field, as large as fits with each pixel a square of whole screen pixels.
+
+    Returns where it is.
+    """
     height, width = frame.shape[:2]
     scale = max(1, min(field.width // width, field.height // height))
     small = pygame.image.frombuffer(np.ascontiguousarray(frame), (width, height), "RGB")
     large = pygame.transform.scale(small, (width * scale, height * scale))
-    screen.blit(large, large.get_rect(center=field.center))
+    return screen.blit(large, large.get_rect(center=field.center))
 
 
 def _has_screen() -> bool:

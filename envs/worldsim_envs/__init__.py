@@ -24,6 +24,10 @@ for _id, (_world, _max_episode_steps) in _WORLDS.items():
 if "worldsim/World-v0" not in registry:
     register(id="worldsim/World-v0", entry_point="worldsim_envs.env:WorldEnv", vector_entry_point=_VECTOR)
 
+# The real game that a world imagines, with the same face; needs the game's package, loads no network.
+if "worldsim/Source-v0" not in registry:
+    register(id="worldsim/Source-v0", entry_point="worldsim_envs.source:SourceEnv")
+
 # The game Encounter itself, drawn by this package: what `worldsim_envs.games.encounter` records.
 for _id, _npcs in (("worldsim/EncounterGame-v0", 1), ("worldsim/EncounterPairGame-v0", 2)):
     if _id not in registry:

@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 
 from worldsim.action import ActionSpec
+from worldsim_envs.games import game_name
 from worldsim_envs.rules import NO_LIMIT, Rules, tensor
 from worldsim_envs.save_state import SaveState, checked, generator
 
@@ -73,6 +74,13 @@ class WorldEnv(gym.Env):
     def actions(self) -> ActionSpec:
         """What the world's actions mean: channels, names and keys."""
         return self.model.actions
+
+    def facts(self) -> dict[str, Any]:
+        """What a dataset of imagined play says of the game; the adapter's name where there is one."""
+        info = self.model.info
+        shape = {"fps": info.fps, "height": info.height, "width": info.width}
+        told = {"game": game_name(info.env_id) or info.name, "env_id": info.env_id, "licence": "imagined"}
+        return told | {"versions": {"checkpoint": self.model.fingerprint}, **shape, "actions": self.actions.to_json()}
 
     @property
     def steps(self) -> int:

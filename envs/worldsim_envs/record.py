@@ -2,8 +2,9 @@
 
 The world starts after moments that the real game reached under random play; from there both get the same actions, and
 nothing else of the real game reaches the world. Agents: `random` (held 1 to 8 frames), `noop`, a .json file with a list
-of the game's own actions (repeated from its start), or a .py file that defines act(observation, rng) -> action, where
-observation is the imagined frame (H, W, 3) uint8 and rng a numpy Generator.
+of the game's own actions (repeated from its start), a .py file that defines act(observation, rng) -> action, where
+observation is the imagined frame (H, W, 3) uint8 and rng a numpy Generator, or the .zip of Stable-Baselines3's PPO or
+A2C.
 
 The clip is H.264 in yuv420p, which every common player opens; at an even scale each game pixel covers whole chroma
 samples, so that its colour stays sharp.
@@ -12,11 +13,8 @@ samples, so that its colour stays sharp.
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import itertools
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,19 +26,16 @@ from tqdm import tqdm
 from worldsim.action import ActionSpec
 from worldsim.arguments import natural, positive
 from worldsim.replay import Replay, Round, describe
+from worldsim_envs.agents import Agent, load_agent
 from worldsim_envs.env import WorldEnv
-from worldsim_envs.games import Game, source_game
-from worldsim_envs.games.policies import HeldRandom
+from worldsim_envs.games import Game, matching_game
+from worldsim_envs.games.past import real_past
 from worldsim_envs.pictures import Column, clip_frame, contact_sheet
-
-Agent = Callable[[np.ndarray], Any]
-"""Chooses a native action for the imagined frame (H, W, 3) uint8."""
 
 REAL, IMAGINED = "real", "imagined"
 SHEET_COLUMNS, SHEET_SCALE = 8, 3
 FIRST_STEPS = (0, 1, 2, 4, 6, 8, 12, 16)  # the sheet's first band: one-step precision first, then drift
 BT709 = 1  # its number in ITU-T H.273
-LEAD_IN = (40, 120)  # frames of random play before a start, least and most
 
 
 @dataclass
@@ -58,7 +53,9 @@ class Scene:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `worldsim record`."""
     parser.add_argument("world", nargs="?", default="boxing", help="a shipped world or a folder (default: boxing)")
-    parser.add_argument("--agent", default="random", help="random, noop, actions.json or agent.py (default: random)")
+    parser.add_argument(
+        "--agent", default="random", help="random, noop, actions.json, agent.py or agent.zip (default: random)"
+    )
     parser.add_argument("--seconds", type=positive(float), default=20.0, help="length of the clip (default: 20)")
     parser.add_argument("--out", type=Path, default=Path("clip.mp4"), help="the clip (default: clip.mp4)")
     parser.add_argument("--sheet", type=Path, help="the contact sheet (default: beside the clip, as .png)")
@@ -93,21 +90,6 @@ def run(args: argparse.Namespace) -> int:
     write_sheet(sheet, longest, env, f"Agent {Path(args.agent).name}, seed {args.seed}")
     print(f"clip:  {args.out}\nsheet: {sheet}")
     return 0
-
-
-def load_agent(name: str, env: WorldEnv, rng: np.random.Generator) -> Agent:
-    """The agent of that name, or of that .json or .py file. ValueError or FileNotFoundError in one line otherwise."""
-    if name == "random":
-        return _random_agent(env, rng)
-    if name == "noop":
-        rest = env.actions.decode(np.zeros(env.actions.size))
-        return lambda observation: rest
-    path = Path(name)
-    if path.suffix not in (".json", ".py"):
-        raise ValueError(f"unknown agent {name!r}; use random, noop, a .json list of actions or a .py file with act()")
-    if not path.is_file():
-        raise FileNotFoundError(f"agent file {name!r} does not exist")
-    return _listed_agent(path, env.actions) if path.suffix == ".json" else _scripted_agent(path, rng)
 
 
 def film(env: WorldEnv, game: Game | None, agent: Agent, length: int, rng: np.random.Generator) -> list[Scene]:
@@ -168,12 +150,7 @@ def _source_game(env: WorldEnv, own: str | None) -> Iterator[Game | None]:
     """
     info = env.model.info
     try:
-        kind = source_game(info.env_id, own)
-        if (kind.height, kind.width) != (info.height, info.width):
-            raise ValueError(f"frames of {kind.name} are not {info.height}x{info.width}")
-        if kind.actions.to_json()["table"] != env.actions.to_json()["table"]:
-            raise ValueError(f"{kind.name} and the world number their actions differently")
-        game = kind()
+        game = matching_game(info.env_id, (info.height, info.width), env.actions, own)()
     except (ValueError, ModuleNotFoundError) as error:
         if own is not None:
             raise
@@ -190,23 +167,10 @@ def _begin(env: WorldEnv, game: Game | None, rng: np.random.Generator) -> Scene:
     if game is None:
         frame, _ = env.reset(seed=seed)
         return Scene({IMAGINED: [frame]}, {IMAGINED: []}, seed=seed)
-    frames, actions = _real_past(game, env.model.info.window_frames, rng)
+    frames, actions = real_past(game, env.model.info.window_frames, rng)
     past = {"frames": frames, "actions": actions}
     frame, _ = env.reset(seed=seed, options=past)
     return Scene({REAL: [frames[-1]], IMAGINED: [frame]}, {REAL: [], IMAGINED: []}, seed=seed, past=past)
-
-
-def _real_past(game: Game, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The last frames (length, H, W, 3), and the actions between them, of some random play that goes on."""
-    policy = game.policies()["random"](rng)
-    frames, actions = [game.reset(int(rng.integers(2**31)))], []
-    for _ in range(length - 1 + int(rng.integers(*LEAD_IN))):
-        actions.append(policy(game))
-        frame, _, ended = game.step(actions[-1])
-        frames.append(frame)
-        if ended:
-            return _real_past(game, length, rng)
-    return np.stack(frames[-length:]), np.asarray(actions[len(actions) - (length - 1) :])
 
 
 def _continue(scene: Scene, env: WorldEnv, game: Game | None, agent: Agent) -> bool:
@@ -221,47 +185,6 @@ def _continue(scene: Scene, env: WorldEnv, game: Game | None, agent: Agent) -> b
         scene.frames[label].append(frame)
         scene.rewards[label].append(reward)
     return any(ended for _, _, ended in outcomes.values())
-
-
-def _random_agent(env: WorldEnv, rng: np.random.Generator) -> Agent:
-    if env.actions.table is None:
-        env.action_space.seed(int(rng.integers(2**31)))
-        return lambda observation: env.action_space.sample()
-    policy = HeldRandom(rng)
-    return lambda observation: policy(env)
-
-
-def _listed_agent(path: Path, spec: ActionSpec) -> Agent:
-    try:
-        actions = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"agent file {str(path)!r} is not JSON: {error}") from None
-    if not isinstance(actions, list) or not actions:
-        raise ValueError(f"agent file {str(path)!r} holds no actions; give a JSON list such as [0, 2, 2, 1]")
-    for action in actions:
-        _check_action(action, spec, path)
-    turns = itertools.cycle(actions)
-    return lambda observation: next(turns)
-
-
-def _check_action(action: Any, spec: ActionSpec, path: Path) -> None:
-    try:
-        fits = spec.encode(action).shape == (spec.size,)
-    except ValueError as error:
-        raise ValueError(f"agent file {str(path)!r}: {error}") from None
-    if not fits:
-        raise ValueError(f"agent file {str(path)!r}: {action!r} is not one action of {spec.space()}")
-
-
-def _scripted_agent(path: Path, rng: np.random.Generator) -> Agent:
-    spec = importlib.util.spec_from_file_location(f"worldsim_agent_{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    act = getattr(module, "act", None)
-    if not callable(act):
-        raise ValueError(f"agent file {str(path)!r} defines no act(observation, rng)")
-    return lambda observation: act(observation, rng)
 
 
 def _pictures(scene: Scene, spec: ActionSpec, scale: int) -> Iterator[np.ndarray]:

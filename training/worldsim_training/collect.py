@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from multiprocessing.connection import wait as wait_for_death
 from pathlib import Path
 from typing import Any
@@ -74,11 +73,17 @@ def collect(config: CollectConfig, game: type[Game]) -> dict[str, Any]:
 
 
 def ensure(data: DataConfig, game: type[Game]) -> None:
-    """Record what a world's settings ask for, unless the folder already holds the whole recording."""
+    """Record what a world's settings ask for, unless the folder already holds the whole recording.
+
+    A folder of rounds that somebody played is taken as it is.
+    """
     asked = {"game": game.name, "frames_asked": data.frames, "seed": data.seed}
     asked |= {"episode_steps": data.episode_steps, "complete": True}
-    if (Path(data.folder) / META).is_file() and asked.items() <= read_meta(Path(data.folder)).items():
-        return
+    if (Path(data.folder) / META).is_file():
+        meta = read_meta(Path(data.folder))
+        played = {"game": game.name, "played": True, "complete": True}
+        if asked.items() <= meta.items() or played.items() <= meta.items():
+            return
     settings = CollectConfig(
         out=data.folder, game=game.name, frames=data.frames, seed=data.seed, episode_steps=data.episode_steps
     )
@@ -160,14 +165,7 @@ def _description(config: CollectConfig, game: type[Game]) -> dict[str, Any]:
     """The part of meta.json that is known before recording."""
     return {
         "schema": SCHEMA,
-        "game": game.name,
-        "env_id": game.env_id,
-        "licence": game.licence,
-        "versions": {package: version(package) for package in game.packages},
-        "fps": game.fps,
-        "height": game.height,
-        "width": game.width,
-        "actions": game.actions.to_json(),
+        **game.facts(),
         "seed": config.seed,
         "policies": list(config.policies or game.policies()),
         "frames_asked": config.frames,

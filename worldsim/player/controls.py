@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +17,20 @@ REWIND = "backspace"
 COMMANDS = {
     "escape": "quit", "tab": "pause", ".": "single", "-": "slower", "n": "new", "f5": "save", "f9": "load",
     "f6": "slot", "1": "1", "2": "2", "4": "4", "p": "repaint", "r": "record", "m": "hands", "h": "help", "f": "panel",
+    "t": "truth", "k": "fork", "x": "swap", "b": "start",
 }  # fmt: skip
 
 HELP = (
     ("Tab", "pause"), (".", "one frame, while paused"), ("-", "slow motion: 1/2, 1/4, full"),
     ("Backspace", "hold to rewind"), ("N", "new round"), ("F5  F9", "save, load"), ("F6", "next slot"),
     ("1  2  4", "network calls a frame"), ("P", "repaint the last seconds"), ("R", "record, stop recording"),
-    ("M", "you or a random player"), ("F", "figures"), ("H", "these keys"), ("Esc", "quit"),
+    ("M", "you, random or the agent"), ("T", "the real game beside"), ("K", "fork: two futures"),
+    ("X", "take the other future"), ("B", "begin at the next start"),
+    ("F", "figures"), ("H", "these keys"), ("Esc", "quit"),
 )  # fmt: skip
+
+LONG = {"Esc": "escape"}  # a key's short name -> pygame's
+SHORT = {key: name for name, key in LONG.items()}
 
 PRESSED = 0.5
 """Share of a stick's way from which it presses a button."""
@@ -44,6 +50,8 @@ class Keys:
     """In the order given."""
     stick: tuple[float, float] = (0.0, 0.0)
     """A gamepad's (x, y) in [-1, 1], right and down positive."""
+    pointer: tuple[tuple[str, float], ...] = ()
+    """Axis channels that the mouse drives, and how far, in [-1, 1]; right and down positive."""
 
     @property
     def active(self) -> frozenset[str]:
@@ -52,9 +60,9 @@ class Keys:
 
 
 def vector(spec: ActionSpec, keys: Keys) -> np.ndarray:
-    """Channel vector (A,) float32 of keys and gamepad together; on each channel the stronger of both counts."""
-    pressed, pushed = spec.from_keys(keys.active), from_pad(spec, keys)
-    return np.where(np.abs(pushed) > np.abs(pressed), pushed, pressed)
+    """Channel vector (A,) float32 of keys, gamepad and mouse; on each channel the strongest of them counts."""
+    given = np.stack([spec.from_keys(keys.active), from_pad(spec, keys), spec.vector(**dict(keys.pointer))])
+    return given[np.abs(given).argmax(axis=0), np.arange(spec.size)]
 
 
 def from_pad(spec: ActionSpec, keys: Keys) -> np.ndarray:
@@ -92,11 +100,22 @@ def help_rows(spec: ActionSpec) -> list[tuple[str, str]]:
     return [("  ".join(name.capitalize() for name in names), channel) for channel, names in spec.keys.items()]
 
 
-def command_rows(spec: ActionSpec) -> list[tuple[str, str]]:
-    """Keys and meaning of the commands, without the keys that play in this world: there they command nothing."""
+def command_rows(spec: ActionSpec, commands: Mapping[str, str] = COMMANDS) -> list[tuple[str, str]]:
+    """Keys and meaning of the commands, without the keys that play in this world: there they command nothing.
+
+    commands: key -> command, as the player has it.
+    """
     taken = set(key_names(spec))
-    free = [("  ".join(key for key in keys.split() if key.lower() not in taken), meaning) for keys, meaning in HELP]
-    return [(keys, meaning) for keys, meaning in free if keys]
+    rows = []
+    for usual, meaning in HELP:
+        named = [COMMANDS.get(LONG.get(key, key.lower()), REWIND) for key in usual.split()]
+        keys = [key for name in named for key in _keys_of(name, commands) if key not in taken]
+        rows.append(("  ".join(SHORT.get(key, key.capitalize()) for key in keys), meaning))
+    return [(keys, meaning) for keys, meaning in rows if keys]
+
+
+def _keys_of(name: str, commands: Mapping[str, str]) -> list[str]:
+    return [REWIND] if name == REWIND else [key for key, command in commands.items() if command == name]
 
 
 class RandomHands:

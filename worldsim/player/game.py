@@ -8,47 +8,29 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from worldsim.action import ActionSpec
 from worldsim.player import controls
 from worldsim.player.clip import usual_suffix, write_strip
-from worldsim.player.controls import Keys, RandomHands
+from worldsim.player.controls import Keys
+from worldsim.player.episodes import EpisodeWriter
+from worldsim.player.fork import Fork
+from worldsim.player.hands import YOU, Agent, Hands
 from worldsim.player.pacer import Pacer
+from worldsim.player.panes import beside
 from worldsim.player.recorder import Recorder
 from worldsim.player.saves import SLOTS, Slots
 from worldsim.player.session import Session, most_steps
+from worldsim.player.starts import Start, Starts
+from worldsim.player.status import Status
+from worldsim.player.truth import Truth
 
 SPEEDS = (1.0, 0.5, 0.25)
 REPAINT_S = 4
 NOTE_S = 4
-
-
-@dataclass(frozen=True)
-class Status:
-    """What there is to say beside the picture."""
-
-    mode: str
-    """One of "play", "pause", "over", "rewind", "repaint"."""
-    score: float
-    step: int
-    """Frames since the round began."""
-    steps: int
-    """Denoising steps a frame."""
-    window_frames: int
-    """Frames that the network remembers."""
-    seed: int
-    game_fps: float
-    """Present speed of the game; `full_fps` is what it should be, less in slow motion."""
-    full_fps: float
-    held: frozenset[str] = frozenset()
-    hands: str = "you"
-    """Who plays: "you" or "random"."""
-    slot: int = 1
-    recording: bool = False
-    note: str = ""
-    model_fps: float | None = None
-    """Speed of the network alone: paint and commit; None before it is measured."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +52,12 @@ class Game:
     fps:    full speed; None takes the environment's own.
     seed:   of the first round; each new round takes the next.
     record: the clip to write; recording begins at once. None waits for the key and chooses a name.
+    actions: of the world with the player's own keys; None takes the world's.
+    starts: where rounds begin; None lets the seed draw.
+    agent:  a trained player who can take over; None for none.
+    open_real: starts the source game, to be shown beside; its errors are shown as one line. None where there is none.
+    episodes: takes every round when the player leaves it; None keeps none.
+    real:   the environment is the source game itself, which has no network and keeps no quick saves.
     """
 
     def __init__(
@@ -82,15 +70,26 @@ class Game:
         seed: int = 0,
         record: Path | None = None,
         folders: Folders | None = None,
+        actions: ActionSpec | None = None,
+        starts: Starts | None = None,
+        agent: Agent | None = None,
+        open_real: Callable[[], Any] | None = None,
+        episodes: EpisodeWriter | None = None,
+        real: bool = False,
     ) -> None:
         self.env, self._world, self._device = env, world, device
+        self._actions = actions or env.actions
+        self._starts, self._open_real, self._episodes, self._real = starts, open_real, episodes, real
+        self._hands, self._others_hands = Hands(self._actions, agent, seed), Hands(self._actions, agent, seed + 1)
+        self._played: set[str] = set()
+        self._truth: Truth | None = None
+        self._fork: Fork | None = None
         self._full_fps = fps or env.metadata["render_fps"]
         self.pacer = Pacer(self._full_fps)
         self._folders = folders or Folders()
         self._slots = Slots(env.model, self._folders.saves)
         self._recorder, self._clip = Recorder(), record
         self._model_s: deque[float] = deque(maxlen=60)
-        self._random: RandomHands | None = None
         self._slot, self._speed, self._paused = 1, 1.0, False
         self._rewound: int | None = None
         self._note, self._note_until = "", 0.0
@@ -111,12 +110,14 @@ class Game:
         if self.mode == "play" or (self.mode == "pause" and "single" in keys.commands):
             self._paint(keys, show)
         else:
-            show(self.picture, self.status())
+            self._show(show)
 
     def close(self) -> None:
-        """Write what is being recorded; raises what keeps it from being written."""
+        """Write what is being recorded and kept; raises what keeps it from being written."""
+        self._close_beside()
         if self._recorder.running:
             self._record()
+        self._keep_episode()
 
     @property
     def mode(self) -> str:
@@ -130,26 +131,35 @@ class Game:
         """The frame (H, W, 3) uint8 to be looked at now."""
         return self.session.frame if self._rewound is None else self.session.timeline.frame(self._rewound)
 
-    def status(self, mode: str | None = None) -> Status:
+    def status(self, mode: str | None = None, captions: tuple[str, ...] = ()) -> Status:
         """What there is to say now."""
         timeline = self.session.timeline
-        step = len(timeline) if self._rewound is None else self._rewound
         return Status(
             mode or self.mode,
-            score=sum(timeline.rewards[:step]),
-            step=step,
-            steps=self.env.steps,
+            score=self._score,
+            step=self._step,
+            steps=self.session.env.steps,
             window_frames=self.env.model.info.window_frames,
             seed=timeline.seed,
             game_fps=1 / self.pacer.period_s,
             full_fps=self.pacer.fps,
             held=self._held,
-            hands="random" if self._random else "you",
+            hands=self._hands.name,
             slot=self._slot,
             recording=self._recorder.running,
             note=self._note if time.monotonic() < self._note_until else "",
             model_fps=1 / statistics.fmean(self._model_s) if self._model_s else None,
+            captions=captions,
+            doubt=self.session.doubt,
         )
+
+    @property
+    def _step(self) -> int:
+        return len(self.session.timeline) if self._rewound is None else self._rewound
+
+    @property
+    def _score(self) -> float:
+        return sum(self.session.timeline.rewards[: self._step])
 
     # --- painting ---
 
@@ -157,18 +167,37 @@ class Game:
         """Paint a frame that nobody sees: the first one takes several times as long."""
         self.env.reset(seed=0)
         self.env.step(self.env.actions.decode(self.env.actions.from_keys(())))
-        self.session = Session(self.env, seed=seed)
+        start = self._starts.present() if self._starts else Start()
+        self._start, self.session = start, Session(self.env, seed=seed, past=start.past)
 
     def _paint(self, keys: Keys, show: Show) -> None:
         """Shown first, committed after: the picture need not wait for the memory."""
-        actions = self.env.actions
-        action = self._random.act() if self._random else actions.decode(controls.vector(actions, keys))
+        self._played.add("human" if self._hands.name == YOU else self._hands.name)
+        action = self._hands.act(self.session.frame, controls.vector(self._actions, keys))
         started = time.perf_counter()
-        frame = self.session.paint(action)
-        show(frame, self.status())
+        self.session.paint(action)
+        if self._fork:
+            self._fork.paint(self._others_hands.idle)
+        self._show(show, action)
         self.session.commit()
+        if self._fork:
+            self._fork.commit()
         self._model_s.append(time.perf_counter() - started)
         self.pacer.worked(self._model_s[-1])
+
+    def _show(self, show: Show, action: Any = None) -> None:
+        """Show the picture, with what stands beside it. action: that led to it, where it is not committed yet."""
+        new = action is not None
+        if self._truth and new:
+            self._truth.follow(action)
+        if self._truth:
+            panes = self._truth.panes(self.picture, self._score, self._step + new)
+        elif self._fork:
+            panes = self._fork.panes(self.picture, self._score, self._others_hands.told)
+        else:
+            show(self.picture, self.status())
+            return
+        show(beside(panes), self.status(captions=tuple(pane.caption for pane in panes)))
 
     # --- commands ---
 
@@ -187,7 +216,9 @@ class Game:
         self._note, self._note_until = note, time.monotonic() + NOTE_S
 
     def _set_steps(self, steps: int) -> None:
-        self.env.steps = steps
+        self.session.env.steps = steps
+        if self._fork:
+            self._fork.other.env.steps = steps
         self._model_s.clear()
 
     def _pause(self) -> None:
@@ -200,16 +231,84 @@ class Game:
         self._say(f"speed {self._speed:g}")
 
     def _new_round(self) -> None:
+        self._begin(self._starts.present() if self._starts else Start())
+
+    def _next_start(self) -> None:
+        if self._starts is None:
+            raise ValueError("this game has no list of starts; N begins a new round")
+        start = self._starts.following()
+        self._begin(start)
+        self._say(start.name)
+
+    def _begin(self, start: Start) -> None:
+        """A new round of the next seed; beside the real game, where that is shown."""
         self._leave_rewind()
+        self._close_fork()
+        self._keep_episode()
         self._paused = False
-        self.session.new_round(self.session.timeline.seed + 1)
+        seed = self.session.timeline.seed + 1
+        self._start = self._truth.begin(seed, start) if self._truth else start
+        self.session.new_round(seed, self._start.past)
         self._recorder.follow(self.session.timeline)
 
+    def _keep_episode(self) -> None:
+        if self._episodes is not None:
+            self._episodes.add(self.session.timeline, "+".join(sorted(self._played)))
+        self._played = set()
+
     def _swap_hands(self) -> None:
-        if self._random:
-            self._random = None
-        else:
-            self._random = RandomHands(self.env.actions, np.random.default_rng(self.session.timeline.seed))
+        self._hands.swap()
+
+    # --- beside ---
+
+    def _show_truth(self) -> None:
+        if self._truth:
+            self._close_truth()
+            return
+        if self._open_real is None:
+            raise ValueError("this is the real game already" if self._real else "no real game is known here")
+        self._close_fork()
+        self._truth = Truth(self._open_real())
+        known = self._start.real is not None
+        try:
+            self._begin(self._start)
+        except (ValueError, OSError, ImportError):
+            self._close_truth()
+            raise
+        why = "" if known else ": how the real game came to the other start is not known"
+        self._say(f"a new round from {self._start.name}{why}")
+
+    def _show_fork(self) -> None:
+        if self._real:
+            raise ValueError("the real game has one future; fork the imagined one")
+        if self._fork:
+            self._close_fork()
+            return
+        self._leave_rewind()
+        self._close_truth()
+        self._fork = Fork(self.session)
+        self._say("two futures; X takes the other one, K goes on with yours alone")
+
+    def _swap_futures(self) -> None:
+        if not self._fork:
+            raise ValueError("there is one future; K forks it")
+        self._leave_rewind()
+        self.session = self._fork.swap(self.session)
+        self._hands, self._others_hands = self._others_hands, self._hands
+        self._recorder.follow(self.session.timeline)
+
+    def _close_fork(self) -> None:
+        self._fork = None
+        self.env = self.session.env
+
+    def _close_truth(self) -> None:
+        if self._truth:
+            self._truth.close()
+        self._truth = None
+
+    def _close_beside(self) -> None:
+        self._close_fork()
+        self._close_truth()
 
     def _next_slot(self) -> None:
         self._slot = self._slot % SLOTS + 1
@@ -217,11 +316,15 @@ class Game:
 
     def _save(self) -> None:
         self._leave_rewind()
+        if self._real:
+            raise ValueError("the real game keeps no quick saves; Backspace takes it back")
         self._slots.save(self._slot, *self.session.snapshot())
         self._say(f"saved in slot {self._slot}")
 
     def _load(self) -> None:
         self.session.restore(*self._slots.load(self._slot))
+        self._start = Start("a saved game", self.session.timeline.past)
+        self._close_beside()
         self._rewound = None
         self._recorder.follow(self.session.timeline)
         self._say(f"loaded slot {self._slot}")
@@ -232,12 +335,17 @@ class Game:
             return
         self._leave_rewind()
         clip = self._clip or self._named("play", usual_suffix())
-        self._recorder.stop(clip, self.env, world=self._world, device=self._device)
+        if self._real:
+            self._recorder.stop_clip(clip, self.env)
+        else:
+            self._recorder.stop(clip, self.env, world=self._world, device=self._device)
         self._clip = None
-        self._say(f"saved {clip} and its replay")
+        self._say(f"saved {clip}" + ("" if self._real else " and its replay"))
 
     def _repaint(self, show: Show) -> None:
         """Paint the last seconds again in the most steps, showing them, and save both as a strip."""
+        if self._real:
+            raise ValueError("the real game is not painted; P is for imagined ones")
         self._leave_rewind()
         most, timeline = most_steps(self.env), self.session.timeline
         indices, fine = [], []
@@ -268,6 +376,8 @@ class Game:
 
     def _land(self) -> None:
         self.session.back_to(self._rewound)
+        if self._truth:
+            self._truth.back_to(self._rewound)
         self._recorder.follow(self.session.timeline)
         self._rewound = None
 
@@ -277,5 +387,6 @@ class Game:
 
     _COMMANDS = {
         "pause": _pause, "slower": _slower, "new": _new_round, "hands": _swap_hands, "slot": _next_slot,
-        "save": _save, "load": _load, "record": _record,
+        "save": _save, "load": _load, "record": _record, "start": _next_start,
+        "truth": _show_truth, "fork": _show_fork, "swap": _swap_futures,
     }  # fmt: skip

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pygame
 
 from worldsim.player.controls import REWIND
-from worldsim.player.game import Status
 from worldsim.player.loop import Figures
+from worldsim.player.status import Status
 from worldsim.window import BACKGROUND
 
 SURFACE = (24, 29, 37)
@@ -65,6 +65,7 @@ def figure_rows(status: Status, figures: Figures) -> tuple[tuple[str, str], ...]
         ("key to picture, p50", f"{latency[0]:.0f} ms" if latency else "-"),
         ("key to picture, p95", f"{latency[1]:.0f} ms" if latency else "-"),
         ("late frames", f"{figures.late:.1%}" if figures.late is not None else "-"),
+        ("drift", f"{status.doubt:.1f} grey levels" if status.doubt is not None else "-"),
         ("steps a frame", f"{status.steps}"),
         ("memory", f"{status.window_frames} frames"),
         ("frame", f"{status.step}"),
@@ -112,6 +113,13 @@ def draw_words(canvas: Canvas, line: pygame.Rect, status: Status, note: str = ""
     message = canvas.fitted(message, 18, line.width - 2 * canvas.px(16))
     label = canvas.font(18).render(message, True, ACCENT if urgent else MUTED)
     canvas.surface.blit(label, label.get_rect(midleft=(line.left + canvas.px(16), line.centery)))
+
+
+def draw_captions(canvas: Canvas, panes: Sequence[pygame.Rect], captions: Sequence[str]) -> None:
+    """A caption above each pane, in the room that the window keeps there."""
+    for pane, caption in zip(panes, captions, strict=True):
+        text = canvas.fitted(caption, 18, pane.width)
+        canvas.text(text, 18, TEXT, (pane.left, max(pane.top - canvas.px(20), 0)))
 
 
 Rows = Sequence[tuple[str, str]]

@@ -6,12 +6,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from worldsim.player.controls import Keys
-from worldsim.player.game import Game, Status
+from worldsim.player.game import Game
+from worldsim.player.status import Status
 
 LOOK_S = 0.004
 """Longest time between two looks at the keys."""
@@ -50,15 +51,18 @@ class Desk:
         """The screen's look at the keys."""
         with self._lock:
             old = self._keys
-            if self._pressed_at is None and (keys.tapped or keys.held != old.held or keys.stick != old.stick):
+            if self._pressed_at is None and (
+                keys.tapped or keys.held != old.held or (keys.stick, keys.pointer) != (old.stick, old.pointer)
+            ):
                 self._pressed_at = self._now()
-            self._keys = Keys(keys.held, old.tapped | keys.tapped, old.commands + keys.commands, keys.stick)
+            tapped, commands = old.tapped | keys.tapped, old.commands + keys.commands
+            self._keys = replace(keys, tapped=tapped, commands=commands)
 
     def take(self) -> Keys:
         """Everything given since the last take, for the next frame."""
         with self._lock:
             keys = self._keys
-            self._keys = Keys(keys.held, stick=keys.stick)
+            self._keys = replace(keys, tapped=frozenset(), commands=())
             self._answers, self._pressed_at = self._pressed_at, None
             return keys
 
@@ -92,11 +96,11 @@ class Figures:
 
 
 class Meter:
-    """Times of the frames shown while playing."""
+    """Times of the frames shown while playing. keep: latencies that count, the latest; None counts all."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep: int | None = 240) -> None:
         self._shown: deque[float] = deque(maxlen=60)
-        self._latency_ms: deque[float] = deque(maxlen=240)
+        self._latency_ms: deque[float] = deque(maxlen=keep)
         self._late, self._counted = 0, 0
         self._figures, self._due = Figures(), 0.0
 
@@ -118,6 +122,16 @@ class Meter:
             self._figures, self._due = self.measured(), now + REFRESH_S
         return self._figures
 
+    @property
+    def counted(self) -> int:
+        """Frames that were shown in play, each with one before it."""
+        return self._counted
+
+    @property
+    def answered(self) -> int:
+        """Key changes whose latency counts."""
+        return len(self._latency_ms)
+
     def measured(self) -> Figures:
         """The figures as they are now."""
         span_s = self._shown[-1] - self._shown[0] if len(self._shown) > 1 else 0
@@ -126,12 +140,12 @@ class Meter:
         return Figures((len(self._shown) - 1) / span_s if span_s else None, latency, late)
 
 
-def run(game: Game, window) -> Figures:
+def run(game: Game, window, meter: Meter | None = None) -> Figures:
     """Play until the player quits; returns what was measured. The screen stays on the calling thread, as it must.
 
     window: offers `poll() -> Keys` and `show(frame, status, figures)`. An error while painting is raised here.
     """
-    desk, meter = Desk(), Meter()
+    desk, meter = Desk(), meter or Meter()
     painter = threading.Thread(target=_paint, args=(game, desk), name="worldsim-painter", daemon=True)
     painter.start()
     try:

@@ -47,15 +47,19 @@ class Recorder:
         """
         from worldsim.replay import Replay, Round, describe  # here, because it loads torch
 
-        write_clip(clip, self._frames(), env.metadata["render_fps"])
+        self.stop_clip(clip, env)
         rounds = [
-            Round.of(each.seed, each.actions, each.frames(), steps=each.steps)
+            Round.of(each.seed, each.actions, each.frames(), each.past, steps=each.steps)
             for each in (take.timeline for take in self._takes)
         ]
         replay = clip.with_suffix(".replay.json")
         Replay(world, env.model.fingerprint, env.steps, rounds, describe(env.model, device)).save(replay)
-        self.running = False
         return replay
+
+    def stop_clip(self, clip: Path, env) -> None:
+        """Write the clip alone. Recording goes on where it cannot be written."""
+        write_clip(clip, self._frames(), env.metadata["render_fps"])
+        self.running = False
 
     def _frames(self) -> Iterator[np.ndarray]:
         for take in self._takes:

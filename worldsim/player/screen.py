@@ -9,9 +9,11 @@ import pygame
 
 from worldsim.action import ActionSpec
 from worldsim.player import controls, hud
-from worldsim.player.controls import COMMANDS, REWIND, Keys
-from worldsim.player.game import Status
+from worldsim.player.controls import REWIND, Keys
+from worldsim.player.keymap import KeyMap
 from worldsim.player.loop import Figures
+from worldsim.player.panes import GAP
+from worldsim.player.status import Status
 from worldsim.window import BACKGROUND, blit_sharp, open_display, scale_for_desktop
 
 DEAD_ZONE = 0.2
@@ -22,16 +24,27 @@ class Window:
     """The game's picture, a panel right of it and a line of words under it.
 
     title: the world's name; shape: (H, W) of a frame; actions: of the world, whose keys play; scale: screen pixels a
-    game pixel at first, None for one that suits the screen; later the window's size decides.
+    game pixel at first, None for one that suits the screen; later the window's size decides. keymap: what each key
+    does, None for the world's own keys.
     """
 
-    def __init__(self, title: str, shape: tuple[int, int], actions: ActionSpec, *, scale: int | None = None) -> None:
+    def __init__(
+        self,
+        title: str,
+        shape: tuple[int, int],
+        actions: ActionSpec,
+        *,
+        scale: int | None = None,
+        keymap: KeyMap | None = None,
+    ) -> None:
         open_display()
-        self._title, self._actions = title, actions
-        self._key_names = controls.key_names(actions)
+        self._title, self._keymap = title, keymap or KeyMap.usual(actions)
+        self._key_names = controls.key_names(self._keymap.actions)
         height, width = (side * (scale or scale_for_desktop(shape)) for side in shape)
         unit = min(max(height / 512, 1.0), 1.5)
         size = (width + round(300 * unit), max(height, round(540 * unit)) + round(36 * unit))
+        self._shape, self._single = shape, size
+        self._captions: tuple[str, ...] = ()
         self._canvas = hud.Canvas(pygame.display.set_mode(size, pygame.RESIZABLE), unit)
         pygame.display.set_caption(f"worldsim: {title}")
         self._held: set[str] = set()
@@ -39,9 +52,15 @@ class Window:
         self._pads: dict[int, pygame.joystick.JoystickType] = {}
         with contextlib.suppress(pygame.error):  # a machine without joystick support plays with keys
             pygame.joystick.init()
+        self._picture, self._pointer = pygame.Rect(0, 0, 1, 1), (0.0, 0.0)
         self._help, self._panel_shown = False, True
         self._note = ""
         self._drawn: tuple | None = None
+
+    @property
+    def driver(self) -> str:
+        """What the window is shown by: "x11", "dummy", ..."""
+        return pygame.display.get_driver()
 
     def poll(self) -> Keys:
         """What is held now, and what was tapped or commanded since the last call."""
@@ -53,16 +72,23 @@ class Window:
                 self._held = {name for name in self._held if name.startswith("pad ")}
             elif event.type in (pygame.KEYDOWN, pygame.KEYUP):
                 self._key(event, tapped, commands)
+            elif event.type in (pygame.MOUSEBUTTONDOWN, pygame.MOUSEBUTTONUP, pygame.MOUSEMOTION):
+                self._mouse(event)
             elif event.type in (pygame.VIDEORESIZE, pygame.WINDOWEXPOSED):
                 self._drawn = None
             else:
                 self._pad(event, tapped)
         self._toggle(commands)
         stick = tuple(max(pair, key=abs) for pair in zip(self._stick, self._hat, strict=True))
-        return Keys(frozenset(self._held), frozenset(tapped), tuple(commands), stick)
+        pushed = zip(self._keymap.mouse, self._pointer, strict=True)
+        pointer = tuple((name, push) for name, push in pushed if name and push)
+        return Keys(frozenset(self._held), frozenset(tapped), tuple(commands), stick, pointer)
 
     def show(self, frame: np.ndarray, status: Status, figures: Figures) -> None:
         """Show a frame (H, W, 3) uint8 and the figures beside it; returns when both are on the screen."""
+        if len(status.captions) != len(self._captions):
+            self._make_room(max(len(status.captions), 1))
+        self._captions = status.captions
         screen = self._canvas.surface
         picture, panel, line = self._layout()
         drawn = (status, figures, self._help, self._panel_shown, self._note, screen.get_size())
@@ -72,9 +98,12 @@ class Window:
                 hud.draw_panel(self._canvas, panel, self._title, status, figures, self._key_names)
             hud.draw_words(self._canvas, line, status, self._note)
             self._drawn = drawn
-        blit_sharp(screen, frame, picture)
+        pane = self._picture = blit_sharp(screen, frame, picture)
+        if status.captions:
+            hud.draw_captions(self._canvas, self._panes(pane, frame.shape[1]), status.captions)
         if self._help:
-            rows, commands = controls.help_rows(self._actions), controls.command_rows(self._actions)
+            actions = self._keymap.actions
+            rows, commands = controls.help_rows(actions), controls.command_rows(actions, self._keymap.commands)
             hud.draw_help(self._canvas, picture, rows, commands)
         pygame.display.flip()
 
@@ -90,8 +119,17 @@ class Window:
         elif name in self._key_names or name == REWIND:
             self._held.add(name)
             tapped.add(name)
-        elif name in COMMANDS:
-            commands.append(COMMANDS[name])
+        elif name in self._keymap.commands:
+            commands.append(self._keymap.commands[name])
+
+    def _mouse(self, event: pygame.Event) -> None:
+        """The pointer pushes axes while the left button is held; the middle of the picture is rest."""
+        held = event.buttons[0] if event.type == pygame.MOUSEMOTION else event.type == pygame.MOUSEBUTTONDOWN
+        if event.type != pygame.MOUSEMOTION and event.button != 1:
+            return
+        away = pygame.Vector2(event.pos) - self._picture.center
+        pushes = 2 * away.x / self._picture.width, 2 * away.y / self._picture.height
+        self._pointer = tuple(min(max(push, -1.0), 1.0) for push in pushes) if held else (0.0, 0.0)
 
     def _pad(self, event: pygame.Event, tapped: set[str]) -> None:
         if event.type == pygame.JOYDEVICEADDED:
@@ -117,6 +155,24 @@ class Window:
     def _toggle(self, commands: list[str]) -> None:
         self._help ^= commands.count("help") % 2 == 1
         self._panel_shown ^= commands.count("panel") % 2 == 1
+
+    def _make_room(self, panes: int) -> None:
+        """Make the window wide enough for so many pictures, as large as the screen allows."""
+        width, height = self._single
+        if panes > 1:
+            most = pygame.display.get_desktop_sizes()[0][0] * 19 // 20
+            frame, rest = panes * (self._shape[1] + GAP), self._canvas.px(300)
+            scale = max(1, min((most - rest) // frame, (width - rest) // self._shape[1]))
+            width = max(frame * scale + rest, width)
+        self._canvas = hud.Canvas(pygame.display.set_mode((width, height), pygame.RESIZABLE), self._canvas.unit)
+        self._drawn = None
+
+    def _panes(self, picture: pygame.Rect, pixels: int) -> list[pygame.Rect]:
+        """Where each of the pictures stands in the one that was drawn, which is so many game pixels wide."""
+        scale = picture.width // pixels
+        size = (self._shape[1] * scale, picture.height)
+        step = (self._shape[1] + GAP) * scale
+        return [pygame.Rect(picture.left + i * step, picture.top, *size) for i in range(len(self._captions))]
 
     def _layout(self) -> tuple[pygame.Rect, pygame.Rect, pygame.Rect]:
         """The picture's field, the panel and the line of words under both."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,24 @@ REWIND_FRAMES = 192
 class Session:
     """The round in play. env: offers WorldEnv's reset, paint, commit, save_state, load_state, fork, steps, actions."""
 
-    def __init__(self, env, *, seed: int = 0) -> None:
+    def __init__(self, env, *, seed: int = 0, past: Mapping[str, Any] | None = None) -> None:
         self.env = env
-        self.new_round(seed)
+        self.new_round(seed, past)
 
-    def new_round(self, seed: int) -> None:
-        """Begin the round of that seed."""
-        self.frame, _ = self.env.reset(seed=seed)
-        self.timeline = Timeline.of(seed, self.frame)
+    def new_round(self, seed: int, past: Mapping[str, Any] | None = None) -> None:
+        """Begin the round of that seed. past: the reset options to begin from, None for what the seed draws."""
+        self.frame, _ = self.env.reset(seed=seed, options=past)
+        self.timeline = Timeline.of(seed, self.frame, past)
+        self.doubt: float | None = None
+        """What the environment last said of how strange the past is to the network; None where it has not yet."""
         self._kept: dict[int, Any] = {}
+
+    def fork(self) -> Session:
+        """Another session with the same past and a future of its own."""
+        twin = copy.copy(self)
+        (twin.env,) = self.env.fork(1)
+        twin.timeline, twin._kept = self.timeline.copy(), dict(self._kept)
+        return twin
 
     def paint(self, action: Any) -> np.ndarray:
         """The next frame (H, W, 3) uint8, ready to be shown; `commit` must follow."""
@@ -38,7 +48,8 @@ class Session:
 
     def commit(self) -> None:
         """Remember the painted frame."""
-        reward, terminated, truncated, _ = self.env.commit()
+        reward, terminated, truncated, info = self.env.commit()
+        self.doubt = info.get("ood", self.doubt)
         self.timeline.add(self._action, self.env.steps, self.frame, reward, over=terminated or truncated)
 
     def earliest(self) -> int:

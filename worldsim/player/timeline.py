@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,11 +26,13 @@ class Timeline:
     rewards: list[float] = field(default_factory=list)
     over: bool = False
     """Whether the round ended with its last frame."""
+    past: Mapping[str, Any] | None = None
+    """The reset options `frames` and `actions` that the round began from; None where the seed drew them."""
 
     @classmethod
-    def of(cls, seed: int, frame: np.ndarray) -> Timeline:
-        """A round that begins with this frame (H, W, 3) uint8."""
-        return cls(seed, frame.shape, [_pack(frame)])
+    def of(cls, seed: int, frame: np.ndarray, past: Mapping[str, Any] | None = None) -> Timeline:
+        """A round that begins with this frame (H, W, 3) uint8, after that past."""
+        return cls(seed, frame.shape, [_pack(frame)], past=past)
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -64,12 +66,13 @@ class Timeline:
     def copy(self) -> Timeline:
         """An independent copy."""
         lists = (list(each) for each in (self.packed, self.actions, self.steps, self.rewards))
-        return Timeline(self.seed, self.shape, *lists, self.over)
+        return Timeline(self.seed, self.shape, *lists, self.over, self.past)
 
     def save(self, path: Path) -> None:
         """Write one npz file."""
         told = {name: np.asarray(vars(self)[name]) for name in ("seed", "actions", "steps", "rewards", "over")}
-        np.savez_compressed(path, frames=np.stack(list(self.frames())), **told)
+        past = {f"past_{name}": value for name, value in (self.past or {}).items()}
+        np.savez_compressed(path, frames=np.stack(list(self.frames())), **told, **past)
 
     @classmethod
     def load(cls, path: Path) -> Timeline:
@@ -78,11 +81,13 @@ class Timeline:
             with np.load(path) as stored:
                 frames, lists = stored["frames"], [stored[name] for name in ("actions", "steps", "rewards")]
                 seed, over = int(stored["seed"]), bool(stored["over"])
+                past = {name: stored[f"past_{name}"] for name in ("frames", "actions") if f"past_{name}" in stored}
         except (KeyError, ValueError, EOFError, zlib.error) as error:
             raise ValueError(f"'{path}' is no round's history ({error}); save the game again") from None
         actions, steps, rewards = (each.tolist() for each in lists)
         actions = [np.asarray(action, lists[0].dtype) for action in actions]
-        return cls(seed, frames.shape[1:], [_pack(frame) for frame in frames], actions, steps, rewards, over)
+        packed = [_pack(frame) for frame in frames]
+        return cls(seed, frames.shape[1:], packed, actions, steps, rewards, over, past or None)
 
 
 def _pack(frame: np.ndarray) -> bytes:

@@ -18,7 +18,17 @@ from worldsim_envs.games.pong import Pong
 
 GAMES: dict[str, type[Game]] = {game.name: game for game in (Boxing, Pong, MiniGrid, Encounter, EncounterPair)}
 
-__all__ = ["Game", "GymnasiumGame", "game_actions", "game_class", "game_names", "make_game", "source_game"]
+__all__ = [
+    "Game",
+    "GymnasiumGame",
+    "game_actions",
+    "game_class",
+    "game_name",
+    "game_names",
+    "make_game",
+    "matching_game",
+    "source_game",
+]
 
 
 def make_game(name: str) -> Game:
@@ -61,6 +71,24 @@ def source_game(env_id: str, own: str | None = None) -> type[Game]:
             return game
     known = ", ".join(game.env_id for game in GAMES.values())
     raise ValueError(f"there is no adapter for the game {env_id}, only for {known}; name yours: --game module:Class")
+
+
+def game_name(env_id: str) -> str | None:
+    """Name of the package's own adapter of that gymnasium id; None where there is none."""
+    return next((game.name for game in GAMES.values() if game.env_id == env_id), None)
+
+
+def matching_game(env_id: str, shape: tuple[int, int], actions: ActionSpec, own: str | None = None) -> type[Game]:
+    """The adapter of the game that a world imagines, not started. ValueError where its frames or actions are others.
+
+    shape: (H, W) of the world's frames; actions: the world's; own: as `source_game` takes it.
+    """
+    kind = source_game(env_id, own)
+    if (kind.height, kind.width) != tuple(shape):
+        raise ValueError(f"frames of {kind.name} are not {shape[0]}x{shape[1]}")
+    if kind.actions.to_json()["table"] != actions.to_json()["table"]:
+        raise ValueError(f"{kind.name} and the world number their actions differently")
+    return kind
 
 
 def game_actions(name: str) -> ActionSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
@@ -72,6 +73,20 @@ class Game(ABC):
     @abstractmethod
     def policies(cls) -> Mapping[str, PolicyFactory]:
         """Ways to play this game, by name, in the order in which collection takes turns; one is called "random"."""
+
+    @classmethod
+    def facts(cls) -> dict[str, Any]:
+        """What a dataset says of the game it is of, as data for JSON."""
+        return {
+            "game": cls.name,
+            "env_id": cls.env_id,
+            "licence": cls.licence,
+            "versions": {package: version(package) for package in cls.packages},
+            "fps": cls.fps,
+            "height": cls.height,
+            "width": cls.width,
+            "actions": cls.actions.to_json(),
+        }
 
     @staticmethod
     def player_xy(frame: np.ndarray) -> Position | None:

@@ -1,0 +1,83 @@
+"""Agents by name or file, which play a world or its source game."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from worldsim.action import ActionSpec
+from worldsim_envs.games.policies import HeldRandom
+
+if TYPE_CHECKING:
+    from worldsim_envs.env import WorldEnv
+
+Agent = Callable[[np.ndarray], Any]
+"""Chooses a native action for the frame (H, W, 3) uint8 on the screen."""
+
+
+def load_agent(name: str, env: WorldEnv, rng: np.random.Generator) -> Agent:
+    """The agent of that name, or of that .json, .py or .zip file. One-line errors otherwise."""
+    if name == "random":
+        return _random_agent(env, rng)
+    if name == "noop":
+        rest = env.actions.decode(np.zeros(env.actions.size))
+        return lambda observation: rest
+    path = Path(name)
+    if path.suffix not in (".json", ".py", ".zip"):
+        known = "random, noop, a .json list of actions or a .py file with act(), or SB3's .zip"
+        raise ValueError(f"unknown agent {name!r}; use {known}")
+    if not path.is_file():
+        raise FileNotFoundError(f"agent file {name!r} does not exist")
+    if path.suffix == ".zip":
+        from worldsim_envs.sb3_agent import trained_agent  # here, because it loads torch
+
+        return trained_agent(path, env)
+    return _listed_agent(path, env.actions) if path.suffix == ".json" else _scripted_agent(path, rng)
+
+
+def _random_agent(env: WorldEnv, rng: np.random.Generator) -> Agent:
+    if env.actions.table is None:
+        env.action_space.seed(int(rng.integers(2**31)))
+        return lambda observation: env.action_space.sample()
+    policy = HeldRandom(rng)
+    return lambda observation: policy(env)
+
+
+def _listed_agent(path: Path, spec: ActionSpec) -> Agent:
+    try:
+        actions = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"agent file {str(path)!r} is not JSON: {error}") from None
+    if not isinstance(actions, list) or not actions:
+        raise ValueError(f"agent file {str(path)!r} holds no actions; give a JSON list such as [0, 2, 2, 1]")
+    for action in actions:
+        _check_action(action, spec, path)
+    turns = itertools.cycle(actions)
+    return lambda observation: next(turns)
+
+
+def _check_action(action: Any, spec: ActionSpec, path: Path) -> None:
+    try:
+        fits = spec.encode(action).shape == (spec.size,)
+    except ValueError as error:
+        raise ValueError(f"agent file {str(path)!r}: {error}") from None
+    if not fits:
+        raise ValueError(f"agent file {str(path)!r}: {action!r} is not one action of {spec.space()}")
+
+
+def _scripted_agent(path: Path, rng: np.random.Generator) -> Agent:
+    spec = importlib.util.spec_from_file_location(f"worldsim_agent_{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    act = getattr(module, "act", None)
+    if not callable(act):
+        raise ValueError(f"agent file {str(path)!r} defines no act(observation, rng)")
+    return lambda observation: act(observation, rng)

@@ -1,0 +1,33 @@
+"""The scripted session that is measured."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pygame")
+
+from worldsim import latency  # noqa: E402
+
+
+def test_a_scripted_session_is_measured_in_a_process_of_its_own(world, monkeypatch, tmp_path):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    out = tmp_path / "session.json"
+    assert latency.main([world, "--minutes", "0.05", "--fps", "20", "--json", str(out)]) == 0
+    told = json.loads(out.read_text())
+    assert told["video_driver"] == "dummy" and told["key_changes"] > 0 and told["frames"] > 3
+    assert 0 < told["latency_p50_ms"] <= told["latency_p95_ms"] and 0 <= told["late_share"] <= 1
+    assert told["cold_start_s"] > 0.1 and told["memory_mb"]["most"] >= told["memory_mb"]["first"] > 50
+
+
+def test_a_wrong_world_is_one_line(capfd, monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    assert latency.main(["nowhere"]) == 2
+    assert "unknown world 'nowhere'" in capfd.readouterr().err
+
+
+def test_growth_is_that_of_the_second_half():
+    seconds = np.arange(0, 120, 2.0)
+    used = np.where(seconds < 60, 100 + seconds, 160 + (seconds - 60) / 60)
+    told = latency.growth(list(zip(seconds, used, strict=True)))
+    assert told["growth_a_minute"] == pytest.approx(1.0) and told["first"] == 100 and told["at_half"] == 160
