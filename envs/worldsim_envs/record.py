@@ -2,8 +2,9 @@
 
 The world starts after moments that the real game reached under random play; from there both get the same actions, and
 nothing else of the real game reaches the world. Agents: `random` (held 1 to 8 frames), `noop`, a .json file with a list
-of the game's own actions (repeated from its start), or a .py file that defines act(observation, rng) -> action, where
-observation is the imagined frame (H, W, 3) uint8 and rng a numpy Generator.
+of the game's own actions (repeated from its start), a .py file that defines act(observation, rng) -> action, where
+observation is the imagined frame (H, W, 3) uint8 and rng a numpy Generator, or the folder of a policy that
+examples/ppo_boxing.py has trained.
 
 The clip is H.264 in yuv420p, which every common player opens; at an even scale each game pixel covers whole chroma
 samples, so that its colour stays sharp.
@@ -32,6 +33,7 @@ from worldsim_envs.env import WorldEnv
 from worldsim_envs.games import Game, source_game
 from worldsim_envs.games.policies import HeldRandom
 from worldsim_envs.pictures import Column, clip_frame, contact_sheet
+from worldsim_envs.pixel_policy import PixelPolicy, PolicyPlayer, check_policy
 
 Agent = Callable[[np.ndarray], Any]
 """Chooses a native action for the imagined frame (H, W, 3) uint8."""
@@ -58,7 +60,9 @@ class Scene:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `worldsim record`."""
     parser.add_argument("world", nargs="?", default="boxing", help="a shipped world or a folder (default: boxing)")
-    parser.add_argument("--agent", default="random", help="random, noop, actions.json or agent.py (default: random)")
+    parser.add_argument(
+        "--agent", default="random", help="random, noop, actions.json, agent.py or a policy's folder (default: random)"
+    )
     parser.add_argument("--seconds", type=positive(float), default=20.0, help="length of the clip (default: 20)")
     parser.add_argument("--out", type=Path, default=Path("clip.mp4"), help="the clip (default: clip.mp4)")
     parser.add_argument("--sheet", type=Path, help="the contact sheet (default: beside the clip, as .png)")
@@ -96,15 +100,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def load_agent(name: str, env: WorldEnv, rng: np.random.Generator) -> Agent:
-    """The agent of that name, or of that .json or .py file. ValueError or FileNotFoundError in one line otherwise."""
+    """The agent of that name, of that .json or .py file, or of the policy in that folder.
+
+    ValueError or FileNotFoundError in one line otherwise.
+    """
     if name == "random":
         return _random_agent(env, rng)
     if name == "noop":
         rest = env.actions.decode(np.zeros(env.actions.size))
         return lambda observation: rest
     path = Path(name)
+    if path.is_dir():
+        return _trained_agent(path, env, rng)
     if path.suffix not in (".json", ".py"):
-        raise ValueError(f"unknown agent {name!r}; use random, noop, a .json list of actions or a .py file with act()")
+        kinds = "random, noop, a .json list of actions or a .py file with act(), or a policy's folder"
+        raise ValueError(f"unknown agent {name!r}; use {kinds}")
     if not path.is_file():
         raise FileNotFoundError(f"agent file {name!r} does not exist")
     return _listed_agent(path, env.actions) if path.suffix == ".json" else _scripted_agent(path, rng)
@@ -262,6 +272,14 @@ def _scripted_agent(path: Path, rng: np.random.Generator) -> Agent:
     if not callable(act):
         raise ValueError(f"agent file {str(path)!r} defines no act(observation, rng)")
     return lambda observation: act(observation, rng)
+
+
+def _trained_agent(path: Path, env: WorldEnv, rng: np.random.Generator) -> Agent:
+    """A policy in its folder. In the first frames of a new scene it still sees the last ones of the scene before."""
+    policy = PixelPolicy.from_pretrained(path, device=env.model.device)
+    check_policy(policy, env.observation_space.shape, env.actions, path)
+    player = PolicyPlayer(policy, rng)
+    return lambda observation: int(player(observation[None])[0])
 
 
 def _pictures(scene: Scene, spec: ActionSpec, scale: int) -> Iterator[np.ndarray]:
