@@ -39,11 +39,12 @@ class WorldEnv(gym.Env):
     a frame) and `start` (index of the start state, -1 for a past the caller gave).
 
     A NaN in the frame, reward or end is a fault, as in `WorldVectorEnv`: the episode is truncated with reward 0 and its
-    last sound frame, and `info["fault"]` says so. An exception of the network is raised and leaves the episode as it
-    was.
+    last sound frame, and `info["fault"]` says so. An exception of the network is raised; the episode then is as it
+    was, or, where `commit` failed, waits for `commit` again.
 
     TorchRL takes it as it is, `torchrl.envs.GymWrapper(gymnasium.make("worldsim/Boxing-v0"))`, with the frame under
-    "pixels"; of batches it takes those with autoreset_mode="SameStep" or "Disabled", for it resets by itself.
+    "pixels"; of batches, where it stands under "observation", those with autoreset_mode="SameStep" or "Disabled", for
+    it resets by itself.
     """
 
     metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 15}
@@ -130,15 +131,14 @@ class WorldEnv(gym.Env):
         vector = self.rules.encode(action)
         if vector.shape != (self.actions.size,):
             raise ValueError(f"action has shape {np.shape(action)}; give one action of {self.action_space}")
-        if self._history.maxlen:
-            self._history.append(self.save_state())
-        vector = tensor(vector[None])
-        noise = self._state.noise.clone()
+        before = [self.save_state()] if self._history.maxlen else []
+        vector, noise = tensor(vector[None]), self._state.noise.clone()
         try:
             frame, sound = self.model.paint_checked(self._state, vector, steps=self._steps)
         except Exception:
             self._state.noise = noise
             raise
+        self._history.extend(before)
         self._painted, self._sound = (frame, vector), bool(sound[0])
         self._frame = _picture(frame)
         self._show()
