@@ -40,4 +40,6 @@ def test_a_batch_passes_its_check_and_resets_the_worlds_whose_episodes_end(folde
     played = env.rollout(7, break_when_any_done=False)
     assert played["observation"].shape == (3, 7, HEIGHT, WIDTH, 3)
     assert played["next", "truncated"][:, :, 0].sum(dim=1).tolist() == [2, 2, 2]
-    assert not played["next", "observation"][:, 2].equal(played["observation"][:, 3])  # the end is not the next beginning
+    assert not played["next", "observation"][:, 2].equal(
+        played["observation"][:, 3]
+    )  # the end is not the next beginning
