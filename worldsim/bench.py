@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from worldsim import __version__
 from worldsim.arguments import positive
+from worldsim.memory import watch
 from worldsim.world_model import WorldModel, WorldState
 
 WARMUP_FRAMES = 10
@@ -48,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="denoising steps a frame (default: the world's own)")
     parser.add_argument("--frames", type=int, default=300, help="frames to time (default: 300)")
     parser.add_argument("--batch", type=positive(int), help="also time a batch of so many environments against one")
+    parser.add_argument(
+        "--memory", type=positive(int), metavar="STEPS", help="also whether so many steps take more and more memory"
+    )
     parser.add_argument("--threads", type=int, help="CPU threads (default: all cores)")
     parser.add_argument("--seed", type=int, default=0, help="of actions and noise (default: 0)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
@@ -75,6 +79,12 @@ def run(args: argparse.Namespace) -> int:
             f"  batch of {args.batch:<4}{report['batch_env_steps_per_s']:8.1f} environment steps/s,"
             f" {report['batch_ratio_p50']:.2f} times one environment's (median of {BATCH_PAIRS} pairs;"
             f" {report['batch_ratio_min']:.2f} to {report['batch_ratio_max']:.2f})"
+        )
+    if args.memory is not None:
+        report |= bench_memory(args.world, calls=args.memory, worlds=args.batch, steps=steps, device=args.device)
+        print(
+            f"  memory       {report['memory_last_mb']:8.1f} MB after {args.memory} steps,"
+            f" {report['memory_mb_per_100k_steps']:+.2f} MB in 100,000; flat: {report['memory_flat']}"
         )
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -143,6 +153,24 @@ def bench_batch(world: str, *, worlds: int, steps: int, device: str, seed: int =
         "batch_ratio_min": min(ratios),
         "batch_ratio_max": max(ratios),
     }
+
+
+def bench_memory(
+    world: str, *, calls: int, worlds: int | None, steps: int, device: str, seed: int = 0
+) -> dict[str, float | int | str]:
+    """How the process grows over so many calls of `step` of one environment, or of a batch of `worlds`, with resets."""
+    how = {"world": world, "steps": steps, "device": device}
+    batch = worlds is not None
+    env = gym.make_vec("worldsim/World-v0", num_envs=worlds, **how) if batch else gym.make("worldsim/World-v0", **how)
+    env.action_space.seed(seed)
+    env.reset(seed=seed)
+
+    def step() -> None:
+        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
+        if not batch and (terminated or truncated):
+            env.reset()
+
+    return watch(step, calls, device=device)
 
 
 def _steps_per_s(env, calls: int, worlds: int) -> float:
@@ -309,5 +337,5 @@ def _check(args: argparse.Namespace) -> None:
 def _command(args: argparse.Namespace) -> str:
     options = [f"--frames {args.frames}", f"--seed {args.seed}", f"--device {args.device}"]
     options += [f"--{name} {getattr(args, name)}" for name in ("steps", "threads") if getattr(args, name) is not None]
-    options += [f"--batch {args.batch}"] if args.batch is not None else []
+    options += [f"--{name} {vars(args)[name]}" for name in ("batch", "memory") if vars(args)[name] is not None]
     return " ".join(["worldsim bench", str(args.world), *options])

@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from worldsim import __version__
 from worldsim.bench import describe_machine
+from worldsim.world_model import WorldModel
 
 SCHEMA = 2  # the first drew its noise from another generator
 WORLD = "worldsim/World-v0"  # any world, by name or folder
@@ -130,15 +131,18 @@ class Replay:
         """Number of frames that were painted."""
         return sum(len(each.actions) for each in self.rounds)
 
+    def check_world(self, model: WorldModel) -> None:
+        """ValueError in one line where the world's weights are not those of the session."""
+        if model.fingerprint != self.checkpoint:
+            seen, here = (mark[:12] or "(never saved)" for mark in (self.checkpoint, model.fingerprint))
+            raise ValueError(f"this replay is of checkpoint {seen}, this world is {here}; give the world it is of")
+
     def check(self, env: gym.Env, *, progress: bool = False) -> list[int]:
         """Play all rounds in `env` and return the indices of those whose frames are not the recorded ones.
 
         Raises ValueError in one line where the environment's weights are others.
         """
-        fingerprint = env.unwrapped.model.fingerprint
-        if fingerprint != self.checkpoint:
-            seen, here = (mark[:12] or "(never saved)" for mark in (self.checkpoint, fingerprint))
-            raise ValueError(f"this replay is of checkpoint {seen}, this world is {here}; give the world it is of")
+        self.check_world(env.unwrapped.model)
         wrong = []
         with tqdm(total=self.frames(), unit="frame", desc="replay", disable=not progress) as bar:
             for index, each in enumerate(self.rounds):

@@ -158,7 +158,7 @@ class WorldModel:
 
         doubt: tell the network's doubt of the frame too, for one call more.
         """
-        frame, sound = self._painted(self._sampler(steps), state, action)
+        frame, sound = self.paint_checked(state, action, steps=steps)
         doubts = self.doubt(state, frame, action) if doubt else None
         done = self.commit(state, frame, action)
         return replace(done, reward=done.reward.masked_fill(~sound, torch.nan), doubt=doubts)
@@ -179,7 +179,11 @@ class WorldModel:
     @torch.no_grad()
     def paint(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> Tensor:
         """The next frame (B, 3, H, W) uint8; changes only where the state's noise stands, so it can be shown first."""
-        return self.paint_with(self._sampler(steps), state, action)
+        return self.paint_checked(state, action, steps=steps)[0]
+
+    def paint_checked(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> tuple[Tensor, Tensor]:
+        """`paint`, and (B,) bool whether the network's answer was free of NaN; where not, the frame is the last one."""
+        return self._painted(self._sampler(steps), state, action)
 
     def paint_with(self, sampler: Sampler, state: WorldState, action: Tensor) -> Tensor:
         """`paint` with any sampler, such as the many-step teacher's `OdeSampler`."""
@@ -190,7 +194,6 @@ class WorldModel:
 
     @torch.no_grad()
     def _painted(self, sampler: Sampler, state: WorldState, action: Tensor) -> tuple[Tensor, Tensor]:
-        """The next frame, and (B,) bool whether it is free of NaN; where it is not, the frame is the last one."""
         self._check_action(state, action)
         shape = state.cache.previous.shape[1:]
 

@@ -23,15 +23,17 @@ Agent = Callable[[np.ndarray], Any]
 
 
 def load_agent(name: str, env: WorldEnv, rng: np.random.Generator) -> Agent:
-    """The agent of that name, or of that .json, .py or .zip file. One-line errors otherwise."""
+    """The agent of that name, of that .json, .py or .zip file, or of a policy's folder. One-line errors otherwise."""
     if name == "random":
         return _random_agent(env, rng)
     if name == "noop":
         rest = env.actions.decode(np.zeros(env.actions.size))
         return lambda observation: rest
     path = Path(name)
+    if path.is_dir():
+        return _policy_agent(path, env, rng)
     if path.suffix not in (".json", ".py", ".zip"):
-        known = "random, noop, a .json list of actions or a .py file with act(), or SB3's .zip"
+        known = "random, noop, a .json list of actions, a .py file with act(), SB3's .zip or a policy's folder"
         raise ValueError(f"unknown agent {name!r}; use {known}")
     if not path.is_file():
         raise FileNotFoundError(f"agent file {name!r} does not exist")
@@ -81,3 +83,13 @@ def _scripted_agent(path: Path, rng: np.random.Generator) -> Agent:
     if not callable(act):
         raise ValueError(f"agent file {str(path)!r} defines no act(observation, rng)")
     return lambda observation: act(observation, rng)
+
+
+def _policy_agent(path: Path, env: WorldEnv, rng: np.random.Generator) -> Agent:
+    """A policy in its folder. In the first frames of a new scene it still sees the last ones of the scene before."""
+    from worldsim_envs.pixel_policy import PixelPolicy, PolicyPlayer, check_policy  # here, because it loads torch
+
+    policy = PixelPolicy.from_pretrained(path)
+    check_policy(policy, env.observation_space.shape, env.actions, path)
+    player = PolicyPlayer(policy, rng)
+    return lambda observation: int(player(observation[None])[0])

@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 
 from worldsim.action import ActionSpec
+from worldsim_envs.faults import NOT_FINITE
 from worldsim_envs.games import game_name
 from worldsim_envs.rules import NO_LIMIT, Rules, tensor
 from worldsim_envs.save_state import SaveState, checked, generator
@@ -37,6 +38,14 @@ class WorldEnv(gym.Env):
 
     The same seed and actions give the same bytes. `info` holds `step` (frames since reset), `steps` (denoising steps
     a frame) and `start` (index of the start state, -1 for a past the caller gave).
+
+    A NaN in the frame, reward or end is a fault, as in `WorldVectorEnv`: the episode is truncated with reward 0 and its
+    last sound frame, and `info["fault"]` says so. An exception of the network is raised; the episode then is as it
+    was, or, where `commit` failed, waits for `commit` again.
+
+    TorchRL takes it as it is, `torchrl.envs.GymWrapper(gymnasium.make("worldsim/Boxing-v0"))`, with the frame under
+    "pixels"; of batches, where it stands under "observation", those with autoreset_mode="SameStep" or "Disabled", for
+    it resets by itself.
     """
 
     metadata = {"render_modes": ["rgb_array", "human"], "render_fps": 15}
@@ -66,7 +75,7 @@ class WorldEnv(gym.Env):
         self._steps = self._usual_steps = self.rules.checked_steps(info.default_steps if steps is None else steps)
         self._history: deque[SaveState] = deque(maxlen=_history_length(history))
         self._state = self._painted = None
-        self._over = False
+        self._over, self._sound = False, True
         self._frame = np.zeros(self.observation_space.shape, np.uint8)
         self._viewer = None
 
@@ -130,11 +139,15 @@ class WorldEnv(gym.Env):
         vector = self.rules.encode(action)
         if vector.shape != (self.actions.size,):
             raise ValueError(f"action has shape {np.shape(action)}; give one action of {self.action_space}")
-        if self._history.maxlen:
-            self._history.append(self.save_state())
-        vector = tensor(vector[None])
-        frame = self.model.paint(self._state, vector, steps=self._steps)
-        self._painted = frame, vector
+        before = [self.save_state()] if self._history.maxlen else []
+        vector, noise = tensor(vector[None]), self._state.noise.clone()
+        try:
+            frame, sound = self.model.paint_checked(self._state, vector, steps=self._steps)
+        except Exception:
+            self._state.noise = noise
+            raise
+        self._history.extend(before)
+        self._painted, self._sound = (frame, vector), bool(sound[0])
         self._frame = _picture(frame)
         self._show()
         return self._frame.copy()
@@ -148,6 +161,9 @@ class WorldEnv(gym.Env):
         outcome = self.model.commit(self._state, *self._painted)
         self._painted = None
         self._count += 1
+        if not self._sound or bool(outcome.reward.isnan()[0]):
+            self._over = True
+            return 0.0, False, True, self._info() | {"fault": NOT_FINITE}
         terminated = bool(outcome.ended[0])
         truncated = bool(self.rules.is_late(self._count) or self.rules.is_strange(doubt.get("ood", 0.0)))
         self._over = terminated or truncated

@@ -3,8 +3,8 @@
 The world starts after moments that the real game reached under random play; from there both get the same actions, and
 nothing else of the real game reaches the world. Agents: `random` (held 1 to 8 frames), `noop`, a .json file with a list
 of the game's own actions (repeated from its start), a .py file that defines act(observation, rng) -> action, where
-observation is the imagined frame (H, W, 3) uint8 and rng a numpy Generator, or the .zip of Stable-Baselines3's PPO or
-A2C.
+observation is the imagined frame (H, W, 3) uint8 and rng a numpy Generator, the .zip of Stable-Baselines3's PPO or
+A2C, or the folder of a policy that examples/ppo_boxing.py has trained.
 
 The clip is H.264 in yuv420p, which every common player opens; at an even scale each game pixel covers whole chroma
 samples, so that its colour stays sharp.
@@ -54,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `worldsim record`."""
     parser.add_argument("world", nargs="?", default="boxing", help="a shipped world or a folder (default: boxing)")
     parser.add_argument(
-        "--agent", default="random", help="random, noop, actions.json, agent.py or agent.zip (default: random)"
+        "--agent",
+        default="random",
+        help="random, noop, actions.json, agent.py, agent.zip or a policy's folder (default: random)",
     )
     parser.add_argument("--seconds", type=positive(float), default=20.0, help="length of the clip (default: 20)")
     parser.add_argument("--out", type=Path, default=Path("clip.mp4"), help="the clip (default: clip.mp4)")

@@ -5,12 +5,14 @@ import threading
 import numpy as np
 import pytest
 import torch
+from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 from tiny import tiny_world
 
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.world_model import WorldModel
+from worldsim_envs.env import WorldEnv
 from worldsim_envs.vector import WorldVectorEnv
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -185,6 +187,36 @@ def test_many_worlds_may_fail_in_one_step(model, flawed):
     _, _, _, truncated, infos = vector.step(actions)
     assert truncated.tolist() == (actions == TRIGGER).tolist() == infos["_fault"].tolist()
     assert vector.step(np.zeros(7, int))[-1]["step"].tolist() == [2, 0, 2, 0, 0, 2, 2]
+
+
+@pytest.mark.parametrize("flaw", [flaw for flaw in FLAWS if flaw.startswith("NaN")])
+def test_a_single_world_is_truncated_named_and_begins_anew_as_one_of_a_batch(model, flawed, flaw):
+    flawed(flaw)
+    env, batch = WorldEnv(model, ood_every=1), WorldVectorEnv(1, model, autoreset_mode=DISABLED, ood_every=1)
+    (observation, info), _ = env.reset(seed=5), batch.reset(seed=5)
+    assert "fault" not in env.step(3)[-1] and "fault" not in batch.step([3])[-1]
+    observation, *flags, info = env.step(TRIGGER)
+    observations, *others, infos = batch.step([TRIGGER])
+    assert np.array_equal(observation, observations[0]) and flags == [each[0] for each in others] == [0.0, False, True]
+    assert info["fault"] == infos["fault"][0] and "ood" not in info
+    with pytest.raises(ResetNeeded, match="episode is over"):
+        env.step(1)
+    flawed(None)
+    env.reset(seed=5)
+    assert "fault" not in env.step(TRIGGER)[-1]
+
+
+def test_an_exception_in_painting_a_single_world_leaves_its_episode_as_it_was(model, flawed):
+    env, right = WorldEnv(model, history=3), WorldEnv(model, history=3)
+    for each in (env, right):
+        each.reset(seed=5)
+        each.step(3)
+    flawed("error in painting")
+    with pytest.raises(RuntimeError, match="painter"):
+        env.step(TRIGGER)
+    flawed(None)
+    assert np.array_equal(env.step(4)[0], right.step(4)[0])
+    assert np.array_equal(env.rewind(2)[0], right.rewind(2)[0])
 
 
 def test_a_start_that_left_a_nan_in_memory_is_worked_out_again(model):

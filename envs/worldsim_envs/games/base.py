@@ -17,6 +17,12 @@ Policy = Callable[["Game"], Any]
 PolicyFactory = Callable[[np.random.Generator], Policy]
 """Makes the policy of one episode; all its randomness comes from the generator."""
 
+FramePolicy = Callable[[np.ndarray], Any]
+"""Chooses the native action for a frame (H, W, 3) uint8, and so plays the imagined game as it plays the real one."""
+
+FramePolicyFactory = Callable[[np.random.Generator], FramePolicy]
+"""Makes the policy of one episode; all its randomness comes from the generator."""
+
 Position = tuple[float, float]
 """(x, y) in pixels of a frame: x to the right, y down, the centre of the top left pixel is (0, 0)."""
 
@@ -87,6 +93,13 @@ class Game(ABC):
             "width": cls.width,
             "actions": cls.actions.to_json(),
         }
+
+    @classmethod
+    def frame_policies(cls) -> Mapping[str, FramePolicyFactory]:
+        """Ways to play by the frames alone, from bad to good, by name; "random" is one. More than 15 rank a world."""
+        from worldsim_envs.games.policies import blind_policies
+
+        return blind_policies(cls.actions)
 
     @staticmethod
     def player_xy(frame: np.ndarray) -> Position | None:

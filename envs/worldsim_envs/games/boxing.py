@@ -10,7 +10,7 @@ import numpy as np
 
 from worldsim.action import ActionSpec, Channel
 from worldsim_envs.games.atari import AtariGame, from_bcd
-from worldsim_envs.games.base import PolicyFactory, Position
+from worldsim_envs.games.base import FramePolicyFactory, PolicyFactory, Position
 from worldsim_envs.games.policies import HeldRandom, Switching
 
 # The 18 actions of ALE, in its order (ale_py.Action).
@@ -138,6 +138,12 @@ class Boxing(AtariGame):
             "random": HeldRandom,
             "runner": Runner,
         }
+
+    @classmethod
+    def frame_policies(cls) -> Mapping[str, FramePolicyFactory]:
+        from worldsim_envs.games.boxing_seen import frame_policies
+
+        return frame_policies()
 
     @staticmethod
     def player_xy(frame: np.ndarray) -> Position | None:

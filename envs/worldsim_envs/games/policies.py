@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from worldsim.action import ActionSpec
-from worldsim_envs.games.base import Game, Policy, PolicyFactory
+from worldsim_envs.games.base import FramePolicy, FramePolicyFactory, Game, Policy, PolicyFactory
 
 HOLD_STEPS = (1, 8)
 STRETCH_STEPS = (20, 80)
@@ -45,6 +46,23 @@ class Switching:
             self.left = int(self.rng.integers(*STRETCH_STEPS, endpoint=True))
         self.left -= 1
         return self.current(game)
+
+
+def blind_policies(actions: ActionSpec) -> dict[str, FramePolicyFactory]:
+    """Frame policies that look at no frame: "random", which holds each action for 1 to 8 steps, and each of the native
+    actions held throughout, where those are counted."""
+
+    def random(rng: np.random.Generator) -> FramePolicy:
+        policy = HeldRandom(rng)
+        return lambda frame: policy(SimpleNamespace(actions=actions))
+
+    count = 0 if actions.table is None else len(actions.table)
+    names = actions.names or tuple(map(str, range(count)))
+    return {"random": random} | {f"hold {names[i]}": _held(i) for i in range(count)}
+
+
+def _held(action: int) -> FramePolicyFactory:
+    return lambda rng: lambda frame: action
 
 
 def _any_action(actions: ActionSpec, rng: np.random.Generator) -> int | np.ndarray:

@@ -1,4 +1,4 @@
-"""Measures of frames and of answers: pure functions on arrays, usable on anybody's frames."""
+"""Measures of frames, answers and rankings: pure functions on arrays, usable on anybody's frames."""
 
 from worldsim_training.metrics.answers import (
     agreement,
@@ -31,6 +31,7 @@ from worldsim_training.metrics.frames import (
     sign_credit,
     squared_error,
 )
+from worldsim_training.metrics.ranks import mean_maximum_rank_violation, ranks, spearman
 
 __all__ = [
     "MSE_FLOOR",
@@ -50,14 +51,17 @@ __all__ = [
     "longest_run",
     "macro_f1",
     "mask_errors",
+    "mean_maximum_rank_violation",
     "motion",
     "moving_average",
     "moving_pixels",
     "nearest_psnr",
     "onset_steps",
     "pooled_psnr",
+    "ranks",
     "saturation",
     "sharpness",
     "sign_credit",
+    "spearman",
     "squared_error",
 ]
