@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LEAD_IN = 32
 """Frames of the opening, at least: more than a world remembers."""
-NEAR_PX = 15
+NEAR_PX = 17
 """To which the player walks up: every gesture reaches from here, and nobody is pushed."""
 
 
