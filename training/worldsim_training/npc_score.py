@@ -102,7 +102,8 @@ def score_answers(trials: Iterator[Trial], read: Read, name: str = "answers") ->
     """Share of trials whose answer is the right one, over all and for each gesture and temperament; the delays.
 
     {name}_counted: trials. delay_error_frames: mean distance of the read delays from the rules' mean of 3, whose own
-    dice are 0.5 off on average. delay_lawful: share of the read delays that the rules allow. Neither is given without answers.
+    dice are 0.5 off on average. delay_lawful: share of the read delays that the rules allow. Without answers neither is
+    given.
     """
     right: dict[tuple[str, str], list[bool]] = {}
     delays = []
