@@ -1,7 +1,9 @@
 """Every example runs as a user would run it, on a small world."""
 
+import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,27 +21,83 @@ def world(tmp_path_factory):
         return tiny.save_tiny_world(tmp_path_factory.mktemp("world"))
 
 
-def run(name, world, folder):
-    command = [sys.executable, EXAMPLES / name, world]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
+@pytest.fixture(scope="module")
+def encounter(tmp_path_factory):
+    """A random world of Encounter."""
+    folder = tmp_path_factory.mktemp("encounter")
+    tiny.tiny_encounter().save_pretrained(folder)
+    return folder
+
+
+def run(name, *arguments, folder, **environment):
+    command = [sys.executable, EXAMPLES / name, *arguments]
+    settings = {"capture_output": True, "text": True, "timeout": 120, "env": os.environ | environment}
+    done = subprocess.run(command, cwd=folder, **settings)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def test_each_example_has_a_test_here_but_for_ppo_which_has_a_file_of_its_own():
-    assert {path.name for path in EXAMPLES.glob("*.py")} == {"random_agent.py", "own_start.py", "ppo_boxing.py"}
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {
+        "random_agent.py",
+        "own_start.py",
+        "ppo_boxing.py",
+        "npc_reaction.py",
+        "npc_live.py",
+        "gesture_input.py",
+    }
 
 
 def test_the_random_agent_plays(world, tmp_path):
-    out = run("random_agent.py", world, tmp_path)
+    out = run("random_agent.py", world, folder=tmp_path)
     assert "frames of (64, 64, 3), score" in out and len(out.splitlines()) == 1
 
 
 @pytest.mark.atari
 def test_a_past_of_ones_own_gets_two_futures(world, tmp_path):
-    run("own_start.py", world, tmp_path)
+    run("own_start.py", world, folder=tmp_path)
     with Image.open(tmp_path / "own_start.png") as picture:
         assert picture.size == (9 * 64 * 3, 2 * 64 * 3)
         left, right = picture.crop((0, 0, 192, 192)), picture.crop((0, 192, 192, 384))
         assert left.tobytes() == right.tobytes()
         assert picture.crop((192, 0, 1728, 192)).tobytes() != picture.crop((192, 192, 1728, 384)).tobytes()
+
+
+def test_reactions_come_as_a_grid_and_twice_as_the_same_bytes(tmp_path):
+    written = []
+    for _ in range(2):
+        out = run("npc_reaction.py", folder=tmp_path)
+        written.append([(tmp_path / f"npc_reaction.{suffix}").read_bytes() for suffix in ("png", "gif")])
+    assert written[0] == written[1] and "source game, 20 of 20 scenes" in out
+    with Image.open(tmp_path / "npc_reaction.gif") as film:
+        assert film.n_frames > 20
+
+
+def test_a_worlds_reactions_are_told_to_be_its_own(encounter, tmp_path):
+    assert "imagined by the world encounter" in run("npc_reaction.py", encounter, folder=tmp_path)
+
+
+@pytest.mark.parametrize("world", ["game", "imagined"])
+def test_an_npc_lives_in_a_window_of_the_users_own(world, encounter, tmp_path):
+    pytest.importorskip("pygame")
+    where = [encounter] if world == "imagined" else []
+    out = run("npc_live.py", *where, "--frames", "4", "--save", "live.png", folder=tmp_path, SDL_VIDEODRIVER="dummy")
+    assert out.startswith("4 frames, ") and world in out
+    with Image.open(tmp_path / "live.png") as picture:
+        assert picture.size == (640, 600) and len(picture.getcolors(1 << 20)) > 20
+
+
+def test_motions_become_gestures_with_measured_latency(tmp_path):
+    out = run("gesture_input.py", "--seconds", "2.2", folder=tmp_path)
+    assert out.startswith("wave: read ") and "1 gestures, source game: reading a point" in out
+
+
+def test_a_motion_source_that_is_not_there_is_told_in_one_line(tmp_path):
+    pytest.importorskip("pygame")
+    for source, words in (("pad", "no controller is connected"), ("camera", "opencv-python mediapipe")):
+        command = [sys.executable, EXAMPLES / "gesture_input.py", "--source", source]
+        if source == "camera" and find_spec("mediapipe"):
+            continue
+        environment = os.environ | {"SDL_VIDEODRIVER": "dummy"}
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=environment)
+        assert done.returncode == 1 and words in done.stderr and len(done.stderr.splitlines()) == 1

@@ -11,6 +11,7 @@ from worldsim.action import ActionSpec, Channel
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.world_model import Starts, WorldInfo, WorldModel
+from worldsim_envs.games.encounter import Encounter
 
 HEIGHT, WIDTH = 48, 64
 NAMES = (
@@ -50,6 +51,20 @@ def tiny_world(name: str = "tiny", seed: int = 0, **config) -> WorldModel:
     )
     info = WorldInfo(name, "ALE/Boxing-v5", HEIGHT, WIDTH, 15, window, max_episode_steps=500, shift=2.0)
     return WorldModel(info, tiny_actions(), denoiser, heads, starts)
+
+
+def tiny_encounter(seed: int = 0, **config) -> WorldModel:
+    """A random world under Encounter's actions, 64x64, window 4, beginning at moments of the real game."""
+    from worldsim_training.collect import record_episode  # with hydra, which few tests need
+
+    game = Encounter()
+    settings = {"height": game.height, "width": game.width, "action_size": game.actions.size}
+    denoiser = tiny_denoiser(seed, **settings, **config)
+    window = denoiser.config.window
+    episodes = [record_episode(game, "visitor", (seed, start), window - 1) for start in range(2)]
+    starts = Starts(*(np.stack([getattr(each, name) for each in episodes]) for name in ("frames", "actions")))
+    info = WorldInfo("encounter", game.env_id, game.height, game.width, game.fps, window, 300, shift=2.0)
+    return WorldModel(info, game.actions, denoiser, OutcomeHead(game.height, game.width, width_conv=8), starts)
 
 
 class Mortal:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+HELD = 0.5
+"""A button counts as held from here."""
 KINDS = {"button": (0.0, 1.0), "axis": (-1.0, 1.0)}
 
 
@@ -31,6 +33,8 @@ class ActionSpec:
               already is the channel vector (a `Box`).
     names:    one name per native action, for pictures and tables.
     keys:     channel name -> key names; an axis uses `"steer+"` and `"steer-"`.
+    conditions: what holds for a whole scene: group -> its values. Each value has a button channel "group_value"; in a
+              vector that names none of a group's values, the one that held before goes on (`hold`).
     """
 
     def __init__(
@@ -40,11 +44,13 @@ class ActionSpec:
         *,
         names: Sequence[str] = (),
         keys: Mapping[str, Sequence[str]] | None = None,
+        conditions: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.channels = tuple(channels)
         self.table = None if table is None else np.asarray(table, dtype=np.float32)
         self.names = tuple(names)
         self.keys = {name: tuple(key.lower() for key in held) for name, held in (keys or {}).items()}
+        self.conditions = {group: tuple(values) for group, values in (conditions or {}).items()}
         self._check()
 
     @property
@@ -114,6 +120,33 @@ class ActionSpec:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"unknown action channel {name!r}; {hint}this world has {self._listed()}")
 
+    def hold(self, vectors: np.ndarray, held: np.ndarray) -> np.ndarray:
+        """Channel vectors (..., A) in which a value of each condition holds: the first that `vectors` names, else
+        that of `held` (..., A), which is what this returned before."""
+        out = vectors.copy()
+        for group in self.conditions:
+            places = self._places(group)
+            named = vectors[..., places] >= HELD
+            first = named & (named.cumsum(axis=-1) == 1)
+            out[..., places] = np.where(named.any(axis=-1, keepdims=True), first, held[..., places])
+        return out
+
+    def condition_vector(self, conditions: Mapping[str, str] | None = None) -> np.ndarray:
+        """Channel vector (A,) float32 at rest in which these values hold, and of other groups the first one.
+
+        ValueError in one line, with the nearest name, for a group or a value that there is not.
+        """
+        chosen = {group: values[0] for group, values in self.conditions.items()}
+        for group, value in dict(conditions or {}).items():
+            _check_known("condition", group, self.conditions)
+            _check_known(f"value of condition {group!r}:", value, self.conditions[group])
+            chosen[group] = value
+        return self.vector(**{f"{group}_{value}": 1.0 for group, value in chosen.items()})
+
+    def conditions_of(self, vector: np.ndarray) -> dict[str, str]:
+        """Group -> value that holds in a channel vector (A,) that `hold` or `condition_vector` gave."""
+        return {group: values[int(vector[self._places(group)].argmax())] for group, values in self.conditions.items()}
+
     def from_keys(self, held: Iterable[str]) -> np.ndarray:
         """Channel vector (A,) float32 of the key names held down; unknown keys do nothing, opposite keys cancel."""
         held = {key.lower() for key in held}
@@ -127,12 +160,14 @@ class ActionSpec:
         return self._cancel_opposites(out)
 
     def to_json(self) -> dict:
-        """Plain data for `json.dump`; the inverse of `from_json`."""
+        """Plain data for `json.dump`; the inverse of `from_json`. Conditions are named only where there are some."""
+        conditions = {group: list(values) for group, values in self.conditions.items()}
         return {
             "channels": [{"name": channel.name, "kind": channel.kind} for channel in self.channels],
             "table": None if self.table is None else self.table.tolist(),
             "names": list(self.names),
             "keys": {name: list(keys) for name, keys in self.keys.items()},
+            **({"conditions": conditions} if conditions else {}),
         }
 
     @classmethod
@@ -140,7 +175,8 @@ class ActionSpec:
         """The specification that `to_json` wrote; ValueError where a field is missing or of the wrong form."""
         try:
             channels = [Channel(str(item["name"]), str(item["kind"])) for item in data["channels"]]
-            return cls(channels, data["table"], names=data["names"], keys=data["keys"])
+            known = {"names": data["names"], "keys": data["keys"], "conditions": data.get("conditions")}
+            return cls(channels, data["table"], **known)
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"action specification is damaged: {error!r}; it needs channels, table, names, keys"
@@ -165,10 +201,16 @@ class ActionSpec:
             raise ValueError(
                 f"keys are given for {', '.join(unknown)}; this world takes keys for {', '.join(sorted(wanted))}"
             )
+        for group, values in self.conditions.items():
+            if missing := [f"{group}_{value}" for value in values if f"{group}_{value}" not in names] or not values:
+                raise ValueError(f"condition {group!r} has no channel {missing}; give each of its values one")
         if self.table is not None and (self.table.ndim != 2 or self.table.shape[1] != self.size):
             raise ValueError(f"action table has shape {self.table.shape}; it must be (actions, {self.size})")
         if self.table is not None and self.names and len(self.names) != len(self.table):
             raise ValueError(f"{len(self.names)} action names for {len(self.table)} actions; give one each")
+
+    def _places(self, group: str) -> list[int]:
+        return [self.index(f"{group}_{value}") for value in self.conditions[group]]
 
     def _listed(self) -> str:
         return ", ".join(channel.name for channel in self.channels)
@@ -189,3 +231,10 @@ class ActionSpec:
                 if vector[i] and vector[j]:
                     vector[i] = vector[j] = 0.0
         return vector
+
+
+def _check_known(kind: str, name: object, known: Iterable[str]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown {kind} {name!r}; {hint}this world has {', '.join(known) or 'none'}")

@@ -3,7 +3,15 @@
 Importing this package registers their ids. Entry points are strings, so that torch loads with the first `make`.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from gymnasium.envs.registration import register, registry
+
+if TYPE_CHECKING:
+    from worldsim_envs.npc import Clip, NPCScene
+
+__all__ = ["Clip", "NPCScene"]
 
 _VECTOR = "worldsim_envs.vector:WorldVectorEnv"
 
@@ -37,3 +45,10 @@ for _id, _npcs in (("worldsim/EncounterGame-v0", 1), ("worldsim/EncounterPairGam
             max_episode_steps=300,
             kwargs={"npcs": _npcs},
         )
+
+
+def __getattr__(name: str):
+    """Import a public name from its module on first use (PEP 562)."""
+    if name not in __all__:
+        raise AttributeError(f"module 'worldsim_envs' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module("worldsim_envs.npc"), name)

@@ -75,6 +75,7 @@ class WorldEnv(gym.Env):
         self._steps = self._usual_steps = self.rules.checked_steps(info.default_steps if steps is None else steps)
         self._history: deque[SaveState] = deque(maxlen=_history_length(history))
         self._state = self._painted = None
+        self._held = self.actions.condition_vector()
         self._over, self._sound = False, True
         self._frame = np.zeros(self.observation_space.shape, np.uint8)
         self._viewer = None
@@ -100,6 +101,19 @@ class WorldEnv(gym.Env):
     def steps(self, steps: int) -> None:
         self._steps = self._usual_steps = self.rules.checked_steps(steps)
 
+    @property
+    def conditions(self) -> dict[str, str]:
+        """Group -> value of what holds in this scene, such as {"npc": "timid"}; empty in a world without conditions.
+
+        May be set while playing, whole or some groups of it, and then holds from the next step on; an action that
+        holds a condition's channel sets it too. ValueError in one line for a name that there is not.
+        """
+        return self.actions.conditions_of(self._held)
+
+    @conditions.setter
+    def conditions(self, conditions: dict[str, str]) -> None:
+        self._held = self.actions.condition_vector(self.conditions | conditions)
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Start an episode at one of the world's start states, or after a past of the caller's own.
 
@@ -108,12 +122,15 @@ class WorldEnv(gym.Env):
             actions: (K - 1,) the source game's own actions between those frames.
             start:   index of the start state to take; drawn from the seed where it is left out.
             steps:   denoising steps a frame, for this episode only.
+            conditions: {group: value}, what holds from the first step on, such as {"npc": "timid"}; where it is left
+                     out, what holds at the end of the past goes on.
         Raises ValueError in one line for anything else and then leaves the running episode as it was.
         """
         options = self.rules.checked_options(options)
         super().reset(seed=seed)
         beginning = self.rules.begin(self.np_random, options)
         self._state = self.rules.enter(beginning)
+        self._held = self.rules.conditions(beginning, options)
         self._steps, self._start, self._count = options.get("steps", self._usual_steps), beginning.start, 0
         self._painted, self._over = None, False
         self._history.clear()
@@ -140,13 +157,15 @@ class WorldEnv(gym.Env):
         if vector.shape != (self.actions.size,):
             raise ValueError(f"action has shape {np.shape(action)}; give one action of {self.action_space}")
         before = [self.save_state()] if self._history.maxlen else []
-        vector, noise = tensor(vector[None]), self._state.noise.clone()
+        held = self.actions.hold(vector, self._held)
+        vector, noise = tensor(held[None]), self._state.noise.clone()
         try:
             frame, sound = self.model.paint_checked(self._state, vector, steps=self._steps)
         except Exception:
             self._state.noise = noise
             raise
         self._history.extend(before)
+        self._held = held
         self._painted, self._sound = (frame, vector), bool(sound[0])
         self._frame = _picture(frame)
         self._show()
@@ -179,7 +198,7 @@ class WorldEnv(gym.Env):
             raise ResetNeeded("a painted frame waits for commit(); call that before save_state()")
         rng = self.np_random.bit_generator.state
         episode = {"step": self._count, "steps": self._steps, "start": self._start, "over": self._over}
-        return SaveState(self._state.clone(), self.model.fingerprint, rng, **episode)
+        return SaveState(self._state.clone(), self.model.fingerprint, rng, **episode, conditions=self.conditions)
 
     def load_state(self, state: SaveState | str | Path) -> tuple[np.ndarray, dict[str, Any]]:
         """Go on from a saved state, or the file of one: observation and info, as of `reset`.
@@ -219,6 +238,7 @@ class WorldEnv(gym.Env):
         self._state = state.world.to(self.model.device)
         self.np_random = generator(state.rng)
         self._count, self._steps, self._start, self._over = state.step, state.steps, state.start, state.over
+        self._held = self.actions.condition_vector(state.conditions)
         self._painted = None
         self._frame = _picture(self._state.last)
         self._show()

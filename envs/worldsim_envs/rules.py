@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from worldsim.world_model import WorldModel, WorldState
 
-OPTIONS = ("frames", "actions", "start", "steps")
+OPTIONS = ("frames", "actions", "start", "steps", "conditions")
 NO_LIMIT = -1  # the word gymnasium.make uses
 
 
@@ -95,6 +95,12 @@ class Rules:
         vectors = tensor(self.actions.encode(beginning.actions)[None])
         return self.model.reset(images, vectors, [beginning.noise_seed])
 
+    def conditions(self, beginning: Beginning, options: dict[str, Any]) -> np.ndarray:
+        """Channel vector (A,) of the conditions that hold at a beginning: as asked, else as its last action has it."""
+        if "conditions" in options or not len(beginning.actions):
+            return self.actions.condition_vector(options.get("conditions"))
+        return self.actions.hold(self.actions.encode(beginning.actions[-1]), self.actions.condition_vector())
+
     def checked_steps(self, steps: int) -> int:
         """A number of denoising steps that this world knows; ValueError for any other."""
         choices = self.model.info.step_choices
@@ -110,6 +116,8 @@ class Rules:
             raise ValueError(f"unknown reset option {unknown[0]!r}; use {', '.join(OPTIONS)}")
         if "steps" in options:
             options["steps"] = self.checked_steps(options["steps"])
+        if "conditions" in options:
+            self.actions.condition_vector(options["conditions"])
         if "start" in options:
             options["start"] = self._checked_start(options["start"], options)
         if "frames" in options or "actions" in options:

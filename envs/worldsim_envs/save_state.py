@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ class SaveState:
     start: int
     over: bool
     """Whether the episode has ended."""
+    conditions: dict[str, str] = field(default_factory=dict)
+    """Group -> value of the conditions that hold."""
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file, whose header holds the rest as JSON."""

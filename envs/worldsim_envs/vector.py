@@ -18,7 +18,6 @@ from worldsim_envs.rules import Beginning, Rules, tensor
 from worldsim_envs.save_state import SaveState, checked, generator
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from worldsim.world_model import WorldModel, WorldState
@@ -103,6 +102,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         self._seeds = [-1] * self.num_envs
         self._count, self._start = np.zeros(self.num_envs, np.int64), np.zeros(self.num_envs, np.int64)
         self._over = np.zeros(self.num_envs, bool)
+        self._held = np.stack([self.actions.condition_vector()] * self.num_envs)
         self._calls = 0
 
     @property
@@ -168,7 +168,8 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         vectors = self._checked_actions(actions)
         waiting = self._checked_waiting()
         asked = self.rules.asks_doubt(self._calls + 1)
-        outcome, faults = self._crowd.step(vectors, steps=self._steps, doubt=asked)
+        self._held = self.actions.hold(vectors, self._held)
+        outcome, faults = self._crowd.step(tensor(self._held), steps=self._steps, doubt=asked)
         self._calls += 1
         self._count += 1
         faults = self._faults(outcome.reward, faults, waiting)
@@ -206,8 +207,9 @@ class WorldVectorEnv(gym.vector.VectorEnv):
             raise ResetNeeded("there is nothing to save yet; call reset() first")
         place = self._checked_world(world)
         episode = {"step": int(self._count[place]), "steps": self._steps, "start": int(self._start[place])}
+        episode |= {"over": bool(self._over[place]), "conditions": self.actions.conditions_of(self._held[place])}
         rng = self._rngs[place].bit_generator.state
-        return SaveState(self._crowd.get(place), self.model.fingerprint, rng, over=bool(self._over[place]), **episode)
+        return SaveState(self._crowd.get(place), self.model.fingerprint, rng, **episode)
 
     def load_state(self, state: SaveState | str | Path, worlds: Sequence[int] | None = None) -> np.ndarray:
         """Go on from a saved state, or the file of one, in these worlds (None: in all of them, so many forks).
@@ -224,6 +226,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         for place in places:
             self._crowd.put(place, loaded)
             self._rngs[place] = generator(state.rng)
+            self._held[place] = self.actions.condition_vector(state.conditions)
             self._seeds[place] = -1
             self._count[place], self._start[place], self._over[place] = state.step, state.start, state.over
         return _pictures(self._crowd.frames())
@@ -248,6 +251,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
                 beginning = self.rules.begin(self._rngs[world], options | starts.get(world, {}))
                 states[world] = self._enter(beginning)
                 self._start[world] = beginning.start
+                self._held[world] = self.rules.conditions(beginning, options)
             except Exception as error:
                 if self._crowd is None:
                     raise
@@ -311,13 +315,13 @@ class WorldVectorEnv(gym.vector.VectorEnv):
 
     # --- checks ---
 
-    def _checked_actions(self, actions: Tensor | np.ndarray) -> torch.Tensor:
+    def _checked_actions(self, actions: Tensor | np.ndarray) -> np.ndarray:
         import torch
 
         array = actions.cpu().numpy() if isinstance(actions, torch.Tensor) else np.asarray(actions)
         if array.shape != self.action_space.shape:
             raise ValueError(f"actions have shape {array.shape}; {self.num_envs} worlds take {self.action_space.shape}")
-        return tensor(self.rules.encode(array))
+        return self.rules.encode(array)
 
     def _checked_waiting(self) -> np.ndarray:
         """(N,) bool: the worlds whose episode is over and which this step begins anew."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from worldsim.action import ActionSpec, Channel
+from worldsim.action import HELD, ActionSpec, Channel
 from worldsim_envs.encounter.bodies import follow, land_blows
 from worldsim_envs.encounter.minds import think
 from worldsim_envs.encounter.rules import BUTTONS, GESTURES, TEMPERAMENTS
@@ -16,9 +16,6 @@ from worldsim_envs.encounter.scene import LOOKS, PLACES, PLAYER_LOOK, Figure, In
 SLOTS = ("npc", "npc2")
 HOMES = (46, 12)
 """Columns of the NPCs' places, or their mirror images: fixed, so that who watches knows where one goes back to."""
-HELD = 0.5
-"""A button counts as held from here."""
-
 PLAYER_KEYS = {
     **{"left": ("left", "a"), "right": ("right", "d"), "wave": ("up", "w"), "bow": ("down", "s")},
     **{"give": ("e",), "threaten": ("t",), "strike": ("space",), "guard": ("c", "left shift")},
@@ -35,7 +32,8 @@ def action_spec(npcs: int = 1) -> ActionSpec:
     names = list(BUTTONS)
     for slot in SLOTS[:npcs]:
         names += [f"{slot}_{name}" for name in (*TEMPERAMENTS, "driven", *BUTTONS)]
-    return ActionSpec([Channel(name) for name in names], keys=PLAYER_KEYS)
+    minds = {slot: (*TEMPERAMENTS, "driven") for slot in SLOTS[:npcs]}
+    return ActionSpec([Channel(name) for name in names], keys=PLAYER_KEYS, conditions=minds)
 
 
 def new_scene(rng: np.random.Generator, temperaments: Sequence[str]) -> Scene:

@@ -1,0 +1,183 @@
+"""A scene with an NPC, played by script or live."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from worldsim_envs.encounter.game import check_temperament
+from worldsim_envs.npc.clip import Clip
+from worldsim_envs.npc.script import read_script
+from worldsim_envs.npc.stage import GameStage, WorldStage, walk_up
+
+if TYPE_CHECKING:
+    from worldsim.world_model import WorldModel
+
+GAME = "game"
+
+
+@dataclass(frozen=True)
+class SceneState:
+    """A moment of a scene, to go back to; what it holds never changes."""
+
+    stage: Any
+    step: int
+    temperament: str
+    waiting: tuple[str, ...]
+
+
+class NPCScene:
+    """Somebody whom the player has just walked up to, and who answers what the player does.
+
+    world:       "game" for the source game itself, or a world that imagines Encounter: a shipped world's name, a folder
+                 that `WorldModel.save_pretrained` wrote, or a `WorldModel`, which scenes may share.
+    seed:        of looks, place and chance. The opening is the same moment of the real game in every world, and shows
+                 the same people for every temperament.
+    temperament: friendly, timid, proud or hostile; `scene.temperament = ...` changes it from the next frame on.
+    steps:       denoising steps a frame; None takes the world's default. device: where the network runs.
+
+    What the player does is a script: "wave", "right*4,bow", "guard*12,rest*6,give" (`npc.script`). Gestures are wave,
+    bow, give, threaten, strike and guard; left and right walk. The same seed, scripts and build give the same bytes.
+    Wrong names, conflicting buttons and scenes beyond `frames_left` are a ValueError in one line, which leaves the
+    scene as it was.
+    """
+
+    def __init__(
+        self,
+        world: str | WorldModel = GAME,
+        *,
+        seed: int = 0,
+        temperament: str = "friendly",
+        steps: int | None = None,
+        device: str = "cpu",
+    ) -> None:
+        check_temperament(temperament)
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise ValueError(f"seed={seed!r}; give a whole number from 0")
+        opening = walk_up(seed, temperament)
+        is_game = isinstance(world, str) and world == GAME
+        self._stage = GameStage(opening) if is_game else WorldStage(world, opening, seed, steps=steps, device=device)
+        self._temperament, self._step = temperament, 0
+        self._waiting: deque[str] = deque()
+
+    @property
+    def frame(self) -> np.ndarray:
+        """The present frame (H, W, 3) uint8."""
+        return self._stage.frame.copy()
+
+    @property
+    def fps(self) -> int:
+        """Frames a second at which it is meant to be shown."""
+        return self._stage.fps
+
+    @property
+    def source(self) -> str:
+        """What paints the scene, in words for a caption."""
+        return self._stage.source
+
+    @property
+    def frames_left(self) -> int:
+        """Frames until the scene is as long as one may be."""
+        return self._stage.most_frames - self._step
+
+    @property
+    def temperament(self) -> str:
+        """Who the NPC is."""
+        return self._temperament
+
+    @temperament.setter
+    def temperament(self, name: str) -> None:
+        check_temperament(name)
+        self._temperament = name
+
+    # --- playing ---
+
+    def react(self, script: str, frames: int = 24) -> Clip:
+        """Do what the script says, then nothing, for so many frames; the scene goes on from there."""
+        buttons = read_script(script)
+        self._check_length(frames)
+        self._waiting.extend(buttons)
+        return self._film(script, frames)
+
+    def play(self, frames: int) -> Clip:
+        """Go on for so many frames, under what was emitted."""
+        self._check_length(frames)
+        return self._film("", frames)
+
+    def emit(self, script: str) -> None:
+        """Let the player do this from the next frame on, or when what was emitted before is done."""
+        self._waiting.extend(read_script(script))
+
+    def step(self) -> np.ndarray:
+        """Go on by one frame: (H, W, 3) uint8."""
+        self._check_length(1)
+        self._advance()
+        return self.frame
+
+    def compare(
+        self, scripts: Mapping[str, str | EllipsisType], frames: int = 24, *, temperament: str | None = None
+    ) -> dict[str, Clip]:
+        """What would follow each script, by label, from this very moment and under the same noise.
+
+        `...` for a script that its label already is. temperament: in all of them; None leaves it. The scene stays as it
+        is.
+        """
+        named = {label: label if script is ... else script for label, script in scripts.items()}
+        for script in named.values():
+            read_script(script)
+        check_temperament(temperament or self._temperament)
+        self._check_length(frames)
+        return {label: self._branch(script, frames, temperament) for label, script in named.items()}
+
+    # --- save states ---
+
+    def save_state(self) -> SceneState:
+        """The scene as it stands; `load_state` goes on from there, bit for bit."""
+        return SceneState(self._stage.save(), self._step, self._temperament, tuple(self._waiting))
+
+    def load_state(self, state: SceneState) -> np.ndarray:
+        """Go back to a moment of this scene: its frame (H, W, 3) uint8."""
+        self._stage.load(state.stage)
+        self._step, self._temperament = state.step, state.temperament
+        self._waiting = deque(state.waiting)
+        return self.frame
+
+    def _branch(self, script: str, frames: int, temperament: str | None) -> Clip:
+        here = self.save_state()
+        try:
+            self._temperament = temperament or self._temperament
+            return self.react(script, frames)
+        finally:
+            self.load_state(here)
+
+    def _film(self, script: str, count: int) -> Clip:
+        title = f"Encounter, {self._temperament} ({self.source})"
+        frames, vectors, words = [self.frame], [], []
+        for _ in range(count):
+            vector, button = self._advance()
+            frames.append(self.frame)
+            vectors.append(vector)
+            words.append(button)
+        return Clip(np.stack(frames), np.stack(vectors), tuple(words), self.fps, title, script)
+
+    def _advance(self) -> tuple[np.ndarray, str]:
+        """Go on by one frame; returns the channel vector (A,) and the button that was held."""
+        button = self._waiting.popleft() if self._waiting else ""
+        held = {f"npc_{self._temperament}": 1.0} | ({button: 1.0} if button else {})
+        vector = self._stage.actions.vector(**held)
+        self._stage.step(vector)
+        self._step += 1
+        return vector, button
+
+    def _check_length(self, frames: int) -> None:
+        if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
+            raise ValueError(f"frames={frames!r}; give a whole number from 1")
+        if frames > self.frames_left:
+            most = f"a scene has {self._stage.most_frames} frames at most and {self._step} are played"
+            right = f"ask for {self.frames_left} or fewer" if self.frames_left else "begin a new scene"
+            raise ValueError(f"frames={frames} is too long: {most}; {right}")

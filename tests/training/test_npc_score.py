@@ -1,0 +1,100 @@
+"""The score of an NPC's answers: what it gives the real game, liars, and a random world."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny import tiny_encounter
+
+from worldsim_envs.encounter.rules import REACTIONS
+from worldsim_envs.games.encounter import Encounter
+from worldsim_envs.npc.stage import walk_up
+from worldsim_training.npc_score import (
+    BARS,
+    answer_trials,
+    change_trials,
+    idle_trials,
+    main,
+    score,
+    score_answers,
+    table,
+)
+from worldsim_training.reactions import LABELS, ReactionReader, save_reader
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+SEEDS = range(3)
+
+
+def truth(trial):
+    """The labels of a clip of the real game, by playing its actions again."""
+    game, labels = Encounter(), [0]
+    game.restore(walk_up(trial.seed, trial.opened_as).scene)
+    for action, frame in zip(trial.clip.actions, trial.clip.frames[1:], strict=True):
+        assert np.array_equal(game.step(action)[0], frame)
+        act = game.scene.figures[1].act
+        labels.append(LABELS.index(act) if act in REACTIONS else 0)
+    return np.array(labels)
+
+
+@pytest.fixture(scope="module")
+def perfect():
+    return score("game", truth, SEEDS)
+
+
+def test_the_real_game_under_perfect_eyes_is_right_in_everything(perfect):
+    assert (perfect["answers"], perfect["changes"], perfect["false"]) == (1, 1, 0)
+    assert (perfect["delay_lawful"], perfect["changes_delay_lawful"]) == (1, 1)
+    assert 0.2 < perfect["delay_error_frames"] < 0.8  # the dice alone
+    assert (perfect["answers_counted"], perfect["changes_counted"], perfect["false_counted"]) == (60, 36, 72)
+
+
+def test_one_who_does_the_same_whatever_happens_is_found_out(perfect):
+    waves = score("game", lambda trial: np.full(len(trial.clip) + 1, LABELS.index("wave")), SEEDS)
+    assert waves["answers"] == 0.05 and waves["answers_wave_friendly"] == 1 and waves["false"] == 1
+    assert waves["changes"] < 0.2 and waves["delay_lawful"] == 0
+    sleeps = score("game", lambda trial: np.zeros(len(trial.clip) + 1, int), SEEDS)
+    assert sleeps["answers"] == sleeps["changes"] == sleeps["false"] == 0 and "delay_error_frames" not in sleeps
+
+
+def test_an_npc_that_keeps_its_old_temperament_gets_no_change_right():
+    def stubborn(trial):
+        labels = np.zeros(len(trial.clip) + 1, int)
+        labels[4:] = LABELS.index(replace(trial, temperament=trial.opened_as).expected)
+        return labels
+
+    assert score_answers(change_trials("game", SEEDS), stubborn, "changes")["changes"] == 0
+    assert score_answers(answer_trials("game", SEEDS), stubborn)["answers"] == 1
+
+
+def test_trials_of_a_world_begin_at_the_same_moments_as_those_of_the_game():
+    world = tiny_encounter()
+    for trials in (answer_trials, change_trials, idle_trials):
+        one, other = (next(trials(where, [5])) for where in ("game", world))
+        assert np.array_equal(one.clip.frames[0], other.clip.frames[0])
+        assert np.array_equal(one.clip.actions, other.clip.actions) and one.gesture == other.gesture
+        assert not np.array_equal(one.clip.frames[1:], other.clip.frames[1:])
+
+
+def test_the_command_scores_the_game_and_a_world_and_writes_flat_json(tmp_path, capsys):
+    torch.manual_seed(0)
+    save_reader(ReactionReader(), tmp_path / "reader.safetensors")
+    tiny_encounter(dim=16, depth=1).save_pretrained(tmp_path / "world")
+    for world in ("game", str(tmp_path / "world")):
+        out = tmp_path / "npc.json"
+        main([world, "--reader", str(tmp_path / "reader.safetensors"), "--scenes", "1", "--json", str(out)])
+        figures = json.loads(out.read_text())
+        assert set(BARS) <= {*figures, "delay_error_frames"} and table(figures) in capsys.readouterr().out
+        assert all(isinstance(value, float) for value in figures.values())
+
+
+def test_wrong_arguments_are_told_in_one_line(tmp_path):
+    save_reader(ReactionReader(), tmp_path / "reader.safetensors")
+    reader = ["--reader", str(tmp_path / "reader.safetensors")]
+    with pytest.raises(SystemExit, match="npc_score: unknown world 'gaem'"):
+        main(["gaem", *reader])
+    with pytest.raises(SystemExit, match="npc_score: --scenes 0 --seed 0; give at least 1 scene"):
+        main(["game", *reader, "--scenes", "0"])
+    with pytest.raises(SystemExit, match="npc_score: "):
+        main(["game", "--reader", str(tmp_path / "none.safetensors")])
