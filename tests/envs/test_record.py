@@ -91,7 +91,7 @@ def test_a_python_agent_sees_the_frame_and_has_its_own_randomness(env, tmp_path)
 
 
 BAD_AGENTS = {
-    "greedy": (None, "use random, noop, a .json list of actions or a .py file"),
+    "greedy": (None, "use random, noop, a .json list of actions, a .py file"),
     "missing.json": (None, "does not exist"),
     "broken.json": ("[1, 2", "is not JSON"),
     "empty.json": ("[]", "holds no actions"),
