@@ -16,7 +16,7 @@ pytestmark = pytest.mark.atari
 
 DODGE_PIXELS = 6
 ROAD = slice(8, 61)
-INSTRUMENTS = ("control", "counterfactuals", "onset")
+INSTRUMENTS = ("counterfactuals", "onset")
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def trial():
     """The battery's branches in Freeway, and the real game as a simulator."""
     pytest.importorskip("ale_py")
     with make_game("freeway") as game:
-        heldout = record_heldout(game, split="validation", seed=0, episodes=2, max_steps=160, save_every=4)
+        heldout = record_heldout(game, split="validation", seed=0, episodes=2, max_steps=100, save_every=4)
         bench = set_up(game, heldout, Size(branches=12), past=4, seed=0, names=INSTRUMENTS)
         yield bench, RealSimulator(game, heldout)
 
