@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from worldsim.action import ActionSpec, Channel
-from worldsim_envs.games.base import PolicyFactory
+from worldsim_envs.games.base import PolicyFactory, Position
 from worldsim_envs.games.gymnasium_game import GymnasiumGame
 from worldsim_envs.games.policies import HeldRandom
 
@@ -17,6 +17,12 @@ SKIP = 2
 ZOOM_SCREENS = 50
 """Screens, one second, in which the picture zooms in on the car from far above."""
 OPENING_ACTION_STEPS = 20
+
+
+BAR_ROWS, BAR_ORIGIN = slice(87, 90), 47.5
+"""Where the green bar is drawn, which begins at the origin and grows to the side that the wheels are turned to."""
+LEAST_GREEN = 0.1
+"""Pixels of full green: a bar shorter than that is none to be seen."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +110,19 @@ class CarRacing(GymnasiumGame):
             self._drive(action)
         self._frame, self._ended = state.frame.copy(), state.ended
         return self._frame.copy()
+
+    @staticmethod
+    def player_xy(frame: np.ndarray) -> Position | None:
+        """How far the wheels are turned, as x in pixels to the right, read off the green bar; None without the bar.
+
+        The car itself never leaves its place in the picture.
+        """
+        bar = frame[BAR_ROWS].astype(np.float64)
+        green = np.clip((bar[..., 1] - bar[..., [0, 2]].max(axis=-1)) / 255, 0.0, 1.0).mean(axis=0)
+        if green.sum() < LEAST_GREEN:
+            return None
+        columns = np.arange(frame.shape[1]) - BAR_ORIGIN
+        return float(2 * (green @ columns) / green.sum()), (BAR_ROWS.start + BAR_ROWS.stop - 1) / 2
 
     @classmethod
     def policies(cls) -> Mapping[str, PolicyFactory]:
