@@ -64,6 +64,9 @@ class CarRacing(GymnasiumGame):
         },
     )
 
+    choices = ((0, 0, 0), (-1, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 0.8), (-0.5, 0.5, 0), (0.5, 0.5, 0))
+    effects = {"steer": (0, -1, 1, 0, 0, -1, 1)}
+
     def __init__(self) -> None:
         super().__init__()
         self._draw = self.env.unwrapped._render
