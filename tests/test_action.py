@@ -139,7 +139,7 @@ def test_an_axis_has_a_key_for_each_side_and_both_cancel(driving):
 
 @pytest.mark.parametrize("native", [[2.0, 0.0], [0.0, -0.1], [float("nan"), 0.0]])
 def test_a_box_action_outside_its_range_is_refused(driving, native):
-    with pytest.raises(ValueError, match="leaves its range; buttons are 0 or 1, axes -1 to 1") as caught:
+    with pytest.raises(ValueError, match="leaves its range; buttons are 0 or 1, pedals 0 to 1, axes -1 to 1") as caught:
         driving.encode(native)
     one_line(caught)
 

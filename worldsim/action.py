@@ -10,12 +10,12 @@ import numpy as np
 
 HELD = 0.5
 """A button counts as held from here."""
-KINDS = {"button": (0.0, 1.0), "axis": (-1.0, 1.0)}
+KINDS = {"button": (0.0, 1.0), "axis": (-1.0, 1.0), "pedal": (0.0, 1.0)}
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One entry of the action vector: a `button` in {0, 1} or an `axis` in [-1, 1]."""
+    """One entry of the action vector: a `button` in {0, 1}, an `axis` in [-1, 1] or a `pedal` in [0, 1]."""
 
     name: str
     kind: str = "button"
@@ -65,7 +65,7 @@ class ActionSpec:
         return self.channel_space() if self.table is None else spaces.Discrete(len(self.table))
 
     def channel_space(self):
-        """The space of channel vectors: `Box` of shape (A,), buttons in [0, 1] and axes in [-1, 1]."""
+        """The space of channel vectors: `Box` of shape (A,), buttons and pedals in [0, 1], axes in [-1, 1]."""
         from gymnasium import spaces
 
         bounds = np.array([KINDS[channel.kind] for channel in self.channels], dtype=np.float32)
@@ -89,7 +89,9 @@ class ActionSpec:
         vectors = vectors.astype(np.float32)
         low, high = np.array([KINDS[channel.kind] for channel in self.channels], dtype=np.float32).T
         if not np.all((vectors >= low) & (vectors <= high)):
-            raise ValueError(f"action {vectors.tolist()} leaves its range; buttons are 0 or 1, axes -1 to 1")
+            raise ValueError(
+                f"action {vectors.tolist()} leaves its range; buttons are 0 or 1, pedals 0 to 1, axes -1 to 1"
+            )
         return vectors
 
     def decode(self, vector) -> np.ndarray | int:
@@ -153,10 +155,10 @@ class ActionSpec:
         pressed = {name for name, keys in self.keys.items() if held.intersection(keys)}
         out = np.zeros(self.size, dtype=np.float32)
         for i, channel in enumerate(self.channels):
-            if channel.kind == "button":
-                out[i] = channel.name in pressed
-            else:
+            if channel.kind == "axis":
                 out[i] = float(f"{channel.name}+" in pressed) - float(f"{channel.name}-" in pressed)
+            else:
+                out[i] = channel.name in pressed
         return self._cancel_opposites(out)
 
     def to_json(self) -> dict:
@@ -196,7 +198,7 @@ class ActionSpec:
         names = [channel.name for channel in self.channels]
         if not names or len(set(names)) != len(names):
             raise ValueError(f"an action specification needs channels with different names; got {names}")
-        wanted = {each.name if each.kind == "button" else f"{each.name}{way}" for each in self.channels for way in "+-"}
+        wanted = {f"{each.name}{way}" if each.kind == "axis" else each.name for each in self.channels for way in "+-"}
         if unknown := sorted(set(self.keys) - wanted):
             raise ValueError(
                 f"keys are given for {', '.join(unknown)}; this world takes keys for {', '.join(sorted(wanted))}"

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worldsim.action import ActionSpec
 from worldsim.world_model import WorldModel
 from worldsim_envs.games import Game
 from worldsim_training import imagine, metrics
 from worldsim_training.heldout import HeldOut, Moment
 
 HOLD_STEPS = 8
-OPPOSITES = (("left", "right", 0), ("up", "down", 1))
-"""Channel that lowers a coordinate, channel that raises it, axis of the coordinate in (x, y)."""
+OPPOSITES = (("left", "right", 0), ("up", "down", 1), ("steer-", "steer+", 0))
+"""Command that lowers a coordinate, command that raises it, axis of the coordinate in (x, y). A command is a button's
+channel, or a channel of kind axis with the way that it is pushed."""
 
 WALL_SHARE, OPPONENT_SHARE = 1 / 12, 1 / 4
 """A state counts as open at this share of the frame's width from the walls, and from the opponent."""
@@ -30,10 +32,13 @@ class Trial:
 
 def opposites(game: Game) -> list[tuple[str, str, int]]:
     """The pairs of opposite commands that a game has; ValueError where it has none."""
-    names = {channel.name for channel in game.actions.channels}
+    pushes = {f"{channel.name}{way}" for channel in game.actions.channels if channel.kind == "axis" for way in "+-"}
+    names = pushes | {channel.name for channel in game.actions.channels}
     pairs = [pair for pair in OPPOSITES if names.issuperset(pair[:2])]
     if not pairs:
-        raise ValueError(f"{game.name} has no opposite commands; the sign test needs left and right, or up and down")
+        raise ValueError(
+            f"{game.name} has no opposite commands; the sign test needs left and right, up and down, or an axis steer"
+        )
     return pairs
 
 
@@ -41,8 +46,8 @@ def choose_trials(game: Game, heldout: HeldOut, count: int, *, past: int, rng: n
     """Saved states, the pairs of commands in turn, where nothing is in the way of either move.
 
     Open means away from the walls (the extremes of the player's positions over all saved frames) along the command's
-    axis, and away from the opponent. That is decided before anything is played, from where both stand. ValueError where
-    there are too few such states.
+    axis, and away from the opponent, where the game has one. That is decided before anything is played, from where both
+    stand. ValueError where there are too few such states.
     """
     moments = [
         Moment(i, frame)
@@ -56,6 +61,7 @@ def choose_trials(game: Game, heldout: HeldOut, count: int, *, past: int, rng: n
     )
     walls = np.nanquantile(player, [0.005, 0.995], axis=0)
     clear = np.abs(player - opponent).max(axis=1) >= OPPONENT_SHARE * game.width
+    clear |= np.isnan(opponent).all()  # a game without an opponent that is read
     pairs, trials = opposites(game), []
     for turn, pair in enumerate(pairs):
         room = np.minimum(player[:, pair[2]] - walls[0, pair[2]], walls[1, pair[2]] - player[:, pair[2]])
@@ -75,7 +81,7 @@ def real_displacements(game: Game, heldout: HeldOut, trials: Sequence[Trial]) ->
         state = heldout.saved[trial.moment.episode][trial.moment.frame]
         for j, command in enumerate(trial.commands[:2]):
             start = game.restore(state)
-            frame = _hold(game, game.actions.decode(game.actions.vector(**{command: 1.0})))
+            frame = _hold(game, game.actions.decode(command_vector(game.actions, command)))
             out[i, j] = displacement(game, start, frame, trial.commands[2])
     return out
 
@@ -95,7 +101,7 @@ def imagined_displacements(
         state = imagine.begin(model, frames[part], actions[part], seeds[part])
         moved = np.full((len(trials[part]), 2), np.nan)
         for j in range(2):
-            vectors = [model.actions.vector(**{trial.commands[j]: 1.0}) for trial in trials[part]]
+            vectors = [command_vector(model.actions, trial.commands[j]) for trial in trials[part]]
             held = np.repeat([[model.actions.decode(vector)] for vector in vectors], HOLD_STEPS, axis=1)
             painted, _ = imagine.play(model, state.clone(), held, settings)
             for i, trial in enumerate(trials[part]):
@@ -135,6 +141,12 @@ def measure_control(
         "sign_test_apart_pixels": _mean_apart(imagined),
         "sign_test_real_apart_pixels": _mean_apart(real),
     }
+
+
+def command_vector(spec: ActionSpec, command: str) -> np.ndarray:
+    """Channel vector (A,) of one of `OPPOSITES`."""
+    push = {"+": 1.0, "-": -1.0}.get(command[-1])
+    return spec.vector(**{command: 1.0}) if push is None else spec.vector(**{command[:-1]: push})
 
 
 def displacement(game: Game, before: np.ndarray, after: np.ndarray, axis: int) -> float:

@@ -68,8 +68,8 @@ def vector(spec: ActionSpec, keys: Keys) -> np.ndarray:
 def from_pad(spec: ActionSpec, keys: Keys) -> np.ndarray:
     """Channel vector (A,) float32 of a gamepad.
 
-    The stick drives the first two axes, or presses up, down, left and right; the buttons press the other buttons that
-    a player has keys for, in the specification's order.
+    The stick drives the first two axes, or presses up, down, left and right; the buttons press the other buttons
+    and the pedals that a player has keys for, in the specification's order.
     """
     out = np.zeros(spec.size, np.float32)
     axes = [i for i, channel in enumerate(spec.channels) if channel.kind == "axis"]
@@ -87,7 +87,7 @@ def from_pad(spec: ActionSpec, keys: Keys) -> np.ndarray:
 def pad_buttons(spec: ActionSpec) -> list[str]:
     """Channels that a gamepad's buttons 0, 1, ... press."""
     ways = {name for name, _, _ in WAYS}
-    return [each.name for each in spec.channels if each.kind == "button" and each.name in spec.keys.keys() - ways]
+    return [each.name for each in spec.channels if each.kind != "axis" and each.name in spec.keys.keys() - ways]
 
 
 def key_names(spec: ActionSpec) -> tuple[str, ...]:

@@ -11,12 +11,16 @@ import sys
 from worldsim.action import ActionSpec
 from worldsim_envs.games.base import Game
 from worldsim_envs.games.boxing import Boxing
+from worldsim_envs.games.carracing import CarRacing
+from worldsim_envs.games.doom import TakeCover
 from worldsim_envs.games.encounter import Encounter, EncounterPair
+from worldsim_envs.games.freeway import Freeway
 from worldsim_envs.games.gymnasium_game import GymnasiumGame
 from worldsim_envs.games.minigrid import MiniGrid
 from worldsim_envs.games.pong import Pong
 
-GAMES: dict[str, type[Game]] = {game.name: game for game in (Boxing, Pong, MiniGrid, Encounter, EncounterPair)}
+_ALL = (Boxing, Pong, Freeway, CarRacing, TakeCover, MiniGrid, Encounter, EncounterPair)
+GAMES: dict[str, type[Game]] = {game.name: game for game in _ALL}
 
 __all__ = [
     "Game",

@@ -55,7 +55,7 @@ class AtariGame(Game):
     def reset(self, seed: int | np.random.SeedSequence) -> np.ndarray:
         """Start an episode after 0 to 30 no-op screens and 0 to 30 steps of random play, both drawn from the seed."""
         rng = np.random.default_rng(seed)
-        self._ale.reset_game()
+        self._switch_on()
         self._ended = False
         for _ in range(rng.integers(OPENING_NOOP_FRAMES, endpoint=True)):
             self._ale.act(self._legal[0])
@@ -82,6 +82,10 @@ class AtariGame(Game):
 
     def close(self) -> None:
         self._frame, self._ended = None, True
+
+    def _switch_on(self) -> None:
+        """Begin a game, every time alike."""
+        self._ale.reset_game()
 
     def _check(self, action: int) -> None:
         if not isinstance(action, (int, np.integer)) or not 0 <= action < len(self._legal):

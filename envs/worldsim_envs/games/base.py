@@ -48,7 +48,9 @@ class Game(ABC):
     """No episode is longer; the game's own end comes first."""
     effects: ClassVar[Mapping[str, tuple[int, ...]]] = {}
     """What an action does, in parts: of each part its name, and the class of every native action in it, in the order
-    of the action table. Actions of one class do the same to that part. Empty where it is not known."""
+    of the action table, or of `choices`. Actions of one class do the same to that part. Empty where it is not known."""
+    choices: ClassVar[tuple[tuple[float, ...], ...]] = ()
+    """Where the game's own action is a vector: some that stand for all, for tests that try every action."""
     state_names: ClassVar[tuple[str, ...]] = ()
     """Names of the numbers that `visible_state` gives; empty where it gives none."""
 
@@ -100,6 +102,15 @@ class Game(ABC):
         from worldsim_envs.games.policies import blind_policies
 
         return blind_policies(cls.actions)
+
+    @classmethod
+    def natives(cls) -> np.ndarray:
+        """Every native action, (N,) int64, or `choices` as (N, A) float32; ValueError in a game that names none."""
+        if cls.actions.table is not None:
+            return np.arange(len(cls.actions.table))
+        if not cls.choices:
+            raise ValueError(f"{cls.name} has no table of actions to try one by one; name some in Game.choices")
+        return np.array(cls.choices, np.float32)
 
     @staticmethod
     def player_xy(frame: np.ndarray) -> Position | None:

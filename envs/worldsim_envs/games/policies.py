@@ -66,9 +66,13 @@ def _held(action: int) -> FramePolicyFactory:
 
 
 def _any_action(actions: ActionSpec, rng: np.random.Generator) -> int | np.ndarray:
-    """An index for Discrete; for Box a vector (A,) float32 of axes in [-1, 1] and buttons 0 or 1."""
+    """An index for Discrete; for Box a vector (A,) float32 of axes in [-1, 1] and buttons 0 or 1.
+
+    A pedal is at rest half of the time.
+    """
     if actions.table is not None:
         return int(rng.integers(len(actions.table)))
     values = rng.uniform(-1.0, 1.0, actions.size)
-    is_button = [channel.kind == "button" for channel in actions.channels]
-    return np.where(is_button, values > 0, values).astype(np.float32)
+    kinds = np.array([channel.kind for channel in actions.channels])
+    pressed = np.where(kinds == "button", values > 0, np.clip(values, 0.0, 1.0))
+    return np.where(kinds == "axis", values, pressed).astype(np.float32)

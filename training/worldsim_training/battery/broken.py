@@ -99,7 +99,8 @@ def _frozen(past: Past, played: Played, seeds: np.ndarray) -> Played:
 
 def _anything(game: Game, actions: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     """Random actions, the same in all futures of a past."""
-    drawn = [np.random.default_rng(seed).integers(len(game.actions.table), size=actions.shape[2]) for seed in seeds]
+    natives = game.natives()
+    drawn = [natives[np.random.default_rng(seed).integers(len(natives), size=actions.shape[2])] for seed in seeds]
     return np.broadcast_to(np.stack(drawn)[:, None], actions.shape)
 
 

@@ -72,7 +72,8 @@ def random_futures(
 ) -> Futures:
     """Uniformly random actions, none held, so that only the frames tell which was played: N = 1."""
     moments = saved_moments(heldout, count, past=past, future=steps, rng=rng)
-    actions = rng.integers(len(_table(game)), size=(count, 1, steps))
+    natives = game.natives()
+    actions = natives[rng.integers(len(natives), size=(count, 1, steps))]
     return _played(game, heldout, moments, actions, past, rng)
 
 
@@ -116,17 +117,18 @@ def _played(
 
 def _two_actions(game: Game, rng: np.random.Generator) -> np.ndarray:
     """Two native actions, in random order, that some effect class tells apart; any two where none is known."""
-    count = len(_table(game))
+    natives = game.natives()
+    count = len(natives)
     kinds = np.array(list(game.effects.values()) or [range(count)])
     first = int(rng.integers(count))
     others = np.flatnonzero((kinds != kinds[:, [first]]).any(axis=0))
-    return np.array([first, int(rng.choice(others))])
+    return natives[[first, int(rng.choice(others))]]
 
 
 def _answering_pixels(game: Game, heldout: HeldOut, moment: Moment) -> np.ndarray:
     heldout.resume(game, moment)
     start, pictures = game.save(), []
-    for action in range(len(_table(game))):
+    for action in game.natives():
         game.restore(start)
         for _ in range(HOLD_STEPS):
             frame, _, ended = game.step(action)
@@ -134,9 +136,3 @@ def _answering_pixels(game: Game, heldout: HeldOut, moment: Moment) -> np.ndarra
                 break
         pictures.append(frame)
     return (np.ptp(np.stack(pictures), axis=0) > 0).any(axis=-1)
-
-
-def _table(game: Game) -> np.ndarray:
-    if game.actions.table is None:
-        raise ValueError(f"{game.name} has no table of actions; branches need one that can be tried one by one")
-    return game.actions.table

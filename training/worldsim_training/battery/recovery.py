@@ -37,8 +37,11 @@ class Recoverer:
     fitted: dict[str, Fitted]
 
     def truth(self, effect: str, actions: np.ndarray) -> np.ndarray:
-        """The class of each native action, numbered from 0."""
+        """The class of each native action (...) or, of vectors (..., A), that of the nearest of the game's choices."""
         kinds = np.array(self.game.effects[effect])
+        if self.game.actions.table is None:
+            apart = np.square(actions[..., None, :] - self.game.natives()).sum(axis=-1)
+            actions = apart.argmin(axis=-1)
         return (kinds - kinds.min())[actions]
 
     def guess(self, effect: str, windows: np.ndarray) -> np.ndarray:
@@ -82,7 +85,9 @@ def windows_of(locate: Locate, frames: np.ndarray, actions: np.ndarray) -> tuple
     window = places[:, at[:, None] + np.arange(-BEFORE, AFTER + 1)]
     moves = np.diff(window, axis=2).reshape(*window.shape[:2], -1)
     seen = np.concatenate([moves, window[:, :, BEFORE]], axis=-1)
-    return np.where(np.isnan(seen), 0.0, seen).reshape(-1, seen.shape[-1]), actions[:, at].ravel()
+    return np.where(np.isnan(seen), 0.0, seen).reshape(-1, seen.shape[-1]), actions[:, at].reshape(
+        -1, *actions.shape[2:]
+    )
 
 
 def score_recovery(
@@ -135,14 +140,14 @@ def recovery_ceilings(
 def _all_actions(game: Game, heldout: HeldOut, moment: Moment, rng: np.random.Generator) -> list[bytes]:
     """The bytes of the frames after each action of the game."""
     heldout.resume(game, moment)
-    start, count = game.save(), len(game.actions.table)
-    tail, futures = rng.integers(count, size=AFTER - 1), []
-    for action in range(count):
+    start, natives = game.save(), game.natives()
+    tail, futures = natives[rng.integers(len(natives), size=AFTER - 1)], []
+    for action in natives:
         game.restore(start)
         frames, ended = [], False
         for each in (action, *tail):
             if not ended:
-                frame, _, ended = game.step(int(each))
+                frame, _, ended = game.step(each)
                 frames.append(frame.tobytes())
         futures.append(b"".join(frames))
     return futures

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,12 +29,12 @@ def random_trace(game: Game, policy: str, seed: tuple[int, ...], steps: int = TR
     """Uniformly random actions, none held, after up to 60 steps of a policy, which brings the game to where it goes."""
     rng = np.random.default_rng(seed)
     lead, choose = int(rng.integers(LEAD_STEPS, endpoint=True)), game.policies()[policy](rng)
-    taken = 0
+    taken, natives = 0, game.natives()
 
-    def act(game: Game) -> int:
+    def act(game: Game) -> Any:
         nonlocal taken
         taken += 1
-        return choose(game) if taken <= lead else int(rng.integers(len(game.actions.table)))
+        return choose(game) if taken <= lead else natives[rng.integers(len(natives))]
 
     whole = _trace(game, seed, lead + steps, act)
     states = None if whole.states is None else whole.states[lead:]

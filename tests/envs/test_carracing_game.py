@@ -1,0 +1,72 @@
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from worldsim.player.controls import Keys, scripted, vector
+from worldsim_envs.games import game_actions, make_game
+from worldsim_envs.games.carracing import ZOOM_SCREENS
+from worldsim_envs.games.check import check_game
+
+SPEC = game_actions("carracing")
+REST = SPEC.vector()
+
+
+@pytest.fixture(scope="module")
+def game():
+    pytest.importorskip("Box2D")
+    with make_game("carracing") as game:
+        yield game
+
+
+def test_carracing_keeps_the_contract_of_a_game(game):
+    check_game(type(game), steps=10)
+
+
+def test_the_action_space_is_the_sources_own(game):
+    assert SPEC.space() == game.env.unwrapped.action_space
+    assert SPEC.channel_space() == SPEC.space()
+    with pytest.raises(ValueError, match="buttons are 0 or 1, pedals 0 to 1, axes -1 to 1"):
+        game.actions.encode(np.array([0, -0.1, 0], np.float32))
+
+
+def test_frames_are_those_of_the_source(game):
+    shown = game.reset(5)
+    source = gym.make("CarRacing-v3").unwrapped
+    source.reset(seed=game.save().seed)
+    for action in game.save().actions:
+        picture = source.step(action)[0]
+    np.testing.assert_array_equal(shown, picture)
+    assert len(game.save().actions) >= ZOOM_SCREENS and not (shown[:80] == 0).all(axis=-1).any()
+
+
+def test_opposite_steering_turns_the_car_opposite_ways(game):
+    game.reset(3)
+    for _ in range(15):
+        game.step(SPEC.vector(gas=0.6))
+    start, noses = game.save(), []
+    for steer in (-0.5, 0.5):
+        game.restore(start)
+        before = game.car()[1]
+        for _ in range(6):
+            game.step(SPEC.vector(steer=steer))
+        after = game.car()[1]
+        noses.append(before[0] * after[1] - before[1] * after[0])
+    assert noses[0] > 0.02 and noses[1] < -0.02  # counterclockwise is left
+
+
+def test_the_driver_follows_the_road_that_a_random_player_leaves(game):
+    def tiles(policy):
+        choose, total = game.policies()[policy](np.random.default_rng(1)), 0.0
+        game.reset(1)
+        for _ in range(100):
+            total += game.step(choose(game))[1]
+        return total
+
+    assert tiles("driver") > tiles("random") + 10
+
+
+def test_keys_and_a_gamepad_drive():
+    np.testing.assert_array_equal(vector(SPEC, Keys(frozenset({"left", "up"}))), [-1, 1, 0])
+    np.testing.assert_array_equal(vector(SPEC, Keys(frozenset({"left", "right", "s"}))), [0, 0, 1])
+    np.testing.assert_array_equal(vector(SPEC, Keys(frozenset({"pad 0"}), stick=(0.25, 0.9))), [0.25, 1, 0])
+    assert [action.tolist() for action in scripted("steer+&gas*2,rest", SPEC)] == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
