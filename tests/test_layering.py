@@ -14,6 +14,7 @@ PACKAGES = {"worldsim": ROOT, "worldsim_envs": ROOT / "envs", "worldsim_training
 LAYERS = {
     "worldsim.action": 0,
     "worldsim.arguments": 0,
+    "worldsim.budget": 0,
     "worldsim.worlds": 0,
     "worldsim.cache": 1,
     "worldsim.sampler": 1,
@@ -25,19 +26,21 @@ LAYERS = {
     "worldsim.engine": 3,
     "worldsim.rollout": 3,
     "worldsim.world_model": 4,
-    "worldsim.bench": 5,
+    "worldsim.benchmark": 5,
+    "worldsim.bench": 6,
     "worldsim.info": 5,
     "worldsim.window": 5,
-    "worldsim.replay": 6,
-    "worldsim.player": 7,
-    "worldsim.play": 8,
-    "worldsim.cli": 9,
+    "worldsim.replay": 7,
+    "worldsim.player": 8,
+    "worldsim.play": 9,
+    "worldsim.cli": 10,
 }
 
 # Modules that need no torch, not even inside a function.
 TORCH_FREE = {
     "worldsim.action",
     "worldsim.arguments",
+    "worldsim.budget",
     "worldsim.worlds",
     "worldsim.info",
     "worldsim.window",
