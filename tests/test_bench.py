@@ -32,6 +32,10 @@ def test_the_command_writes_a_flat_object_with_all_figures(tmp_path, capsys):
     assert bench.run(arguments(folder, "--json", file, "--frames", 20, "--steps", 1, "--threads", 1)) == 0
     report = json.loads(file.read_text())
     figures = {
+        "frame_ms_p99",
+        "input_to_frame_ms_p95",
+        "compile_s",
+        "memory_peak_mb",
         "fps_all_in",
         "frame_ms_p50",
         "frame_ms_p95",
@@ -41,8 +45,18 @@ def test_the_command_writes_a_flat_object_with_all_figures(tmp_path, capsys):
         "first_frame_s",
         "load_s",
     }
-    stages = {"paint_ms", "commit_ms", "heads_ms"}
-    told = {"parameters", "resolution", "window_frames", "dtype", "version_torch", "cpu", "load_1_min", "warning"}
+    stages = {"paint_ms", "commit_ms", "heads_ms", "convert_ms"}
+    told = {
+        "engine",
+        "parameters",
+        "resolution",
+        "window_frames",
+        "dtype",
+        "version_torch",
+        "cpu",
+        "load_1_min",
+        "warning",
+    }
     assert figures | stages | told <= set(report)
     assert {type(value) for value in report.values()} <= {int, float, str}
     assert (report["steps"], report["threads"], report["frames"]) == (1, 1, 20)

@@ -16,9 +16,10 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 import gymnasium as gym
@@ -28,6 +29,11 @@ from tqdm import tqdm
 
 from worldsim import __version__
 from worldsim.arguments import positive
+from worldsim.benchmark.playing import begin, picture, play_frame, random_action, synchronise, timed
+from worldsim.benchmark.plot import write_plot
+from worldsim.benchmark.rival import load_rival, time_rival
+from worldsim.benchmark.roofline import roofline
+from worldsim.engine import compiled
 from worldsim.memory import watch
 from worldsim.world_model import WorldModel, WorldState
 
@@ -38,6 +44,13 @@ STAGE_FRAMES = 60
 BATCH_PAIRS, BATCH_FRAMES = 5, 8
 """Turns of a single environment and of a batch, and the calls of `step` in one of the batch's turns."""
 
+ENGINES = {
+    "off": "the networks as they are written",
+    "on": "rewritten for play",
+    "compile": "rewritten and compiled for single worlds",
+}
+"""What `--engine` chooses from."""
+
 IDLE_LOAD = 0.5
 """One-minute load average a machine may have and still count as idle."""
 
@@ -46,6 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `worldsim bench`."""
     parser.add_argument("world", help="name of a shipped world, or a world's folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, as one flat object")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="write a picture of all frame times here, .png or .svg"
+    )
+    parser.add_argument("--engine", choices=ENGINES, default="on", help="how the networks run (default: on)")
+    parser.add_argument(
+        "--against", metavar="FILE", help="also time another program's step in turn, through an adapter; or 'plain'"
+    )
     parser.add_argument("--steps", type=int, help="denoising steps a frame (default: the world's own)")
     parser.add_argument("--frames", type=int, default=300, help="frames to time (default: 300)")
     parser.add_argument("--batch", type=positive(int), help="also time a batch of so many environments against one")
@@ -65,14 +85,23 @@ def run(args: argparse.Namespace) -> int:
     if warning:
         print(f"bench: {warning}", file=sys.stderr)
     torch.set_num_threads(args.threads or os.cpu_count() or 1)
-    started = time.perf_counter()
-    model = WorldModel.from_pretrained(args.world, device=args.device)
-    load_s = time.perf_counter() - started
+    model, started = load_world(args.world, args.device, args.engine)
     machine = describe_machine(args.device) | {"load_1_min": load}
     steps = model.info.default_steps if args.steps is None else args.steps
-    report = bench(model, frames=args.frames, steps=steps, seed=args.seed)
-    report |= describe_world(model) | machine | {"load_s": load_s, "warning": warning, "command": _command(args)}
+    times_ms: list[float] = []
+    report = bench(model, frames=args.frames, steps=steps, seed=args.seed, times_ms=times_ms)
+    report |= roofline(model, steps=steps, frame_ms=report["frame_ms_p50"]) | {"engine": args.engine}
+    report |= describe_world(model) | machine | started | {"warning": warning, "command": _command(args)}
+    report |= {"memory_peak_mb": peak_memory_mb(model)}
     print(table(report))
+    if args.against is not None:
+        rival = load_rival(args.against, model, args.world, steps=steps, seed=args.seed)
+        report |= time_rival(model, rival, steps=steps, seed=args.seed)
+        print(
+            f"  against      {report['rival_ratio_p50']:8.2f} times {report['rival']}, which reaches"
+            f" {report['rival_fps_p50']:.1f} frames/s (median of {report['rival_pairs']} pairs;"
+            f" {report['rival_ratio_min']:.2f} to {report['rival_ratio_max']:.2f})"
+        )
     if args.batch is not None:
         report |= bench_batch(args.world, worlds=args.batch, steps=steps, device=args.device, seed=args.seed)
         print(
@@ -86,6 +115,9 @@ def run(args: argparse.Namespace) -> int:
             f"  memory       {report['memory_last_mb']:8.1f} MB after {args.memory} steps,"
             f" {report['memory_mb_per_100k_steps']:+.2f} MB in 100,000; flat: {report['memory_flat']}"
         )
+    if args.plot is not None:
+        write_plot(args.plot, times_ms, report)
+        print(f"drawn to {args.plot}")
     if args.json is not None:
         args.json.parent.mkdir(parents=True, exist_ok=True)
         args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -93,30 +125,51 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def bench(
-    model: WorldModel, *, frames: int, steps: int, seed: int = 0, progress: bool = True
-) -> dict[str, float | int]:
-    """Frame times in milliseconds of one world with a full window, over `frames` frames, and each stage's mean.
+def load_world(world: str, device: str, engine: str) -> tuple[WorldModel, dict[str, float]]:
+    """The world as one of `ENGINES` plays it, and the seconds that loading and compiling took."""
+    started = time.perf_counter()
+    model = WorldModel.from_pretrained(world, device=device)
+    loaded = time.perf_counter()
+    if engine == "off":
+        model.painter, model.reader = model.denoiser, model.heads
+    elif engine == "compile":
+        model.painter = compiled(model.painter)
+    return model, {"load_s": loaded - started, "compile_s": time.perf_counter() - loaded}
 
-    `fps_all_in` is frames over the wall time of the whole run. Raises ValueError for a step count the world has not.
+
+def bench(
+    model: WorldModel,
+    *,
+    frames: int,
+    steps: int,
+    seed: int = 0,
+    progress: bool = True,
+    times_ms: list[float] | None = None,
+) -> dict[str, float | int]:
+    """Frame times in milliseconds of one world with a full window, over `frames` frames, and each stage's median.
+
+    `fps_all_in` is frames over the wall time of the whole run. times_ms: a list that gets every frame's time.
+    Raises ValueError for a step count the world has not.
     """
     if steps not in model.info.step_choices:
         raise ValueError(f"steps={steps} is not a trained step count; use one of {model.info.step_choices}")
     rng = np.random.default_rng(seed)
-    state, reset_s = _timed(model, lambda: _begin(model, seed))
-    _, first_s = _timed(model, lambda: _frame(model, state, _action(model, rng), steps))
+    state, reset_s = timed(model, lambda: begin(model, seed))
+    _, first_s = timed(model, lambda: play_frame(model, state, random_action(model, rng), steps))
     fill = max(0, model.info.window_frames - model.starts.frames.shape[1])
     for _ in range(fill + WARMUP_FRAMES):
-        _frame(model, state, _action(model, rng), steps)
-    actions = [_action(model, rng) for _ in range(frames)]
-    times_ms, started = [], time.perf_counter()
+        play_frame(model, state, random_action(model, rng), steps)
+    actions = [random_action(model, rng) for _ in range(frames)]
+    times_ms = [] if times_ms is None else times_ms
+    started = time.perf_counter()
     for action in tqdm(actions, unit="frame", desc="bench", disable=not progress):
-        times_ms.append(1e3 * _timed(model, lambda action=action: _frame(model, state, action, steps))[1])
+        times_ms.append(1e3 * timed(model, lambda action=action: play_frame(model, state, action, steps))[1])
     wall_s = time.perf_counter() - started
     return {
         "fps_all_in": frames / wall_s,
         "frame_ms_p50": statistics.median(times_ms),
         "frame_ms_p95": float(np.quantile(times_ms, 0.95)),
+        "frame_ms_p99": float(np.quantile(times_ms, 0.99)),
         "frame_ms_min": min(times_ms),
         "frame_ms_max": max(times_ms),
         "steps": steps,
@@ -186,13 +239,15 @@ def _steps_per_s(env, calls: int, worlds: int) -> float:
 def time_stages(
     model: WorldModel, state: WorldState, steps: int, rng: np.random.Generator, *, frames: int = STAGE_FRAMES
 ) -> dict[str, float]:
-    """Change the state by `frames` frames: median milliseconds of painting, of reading the heads, of the commit alone.
+    """Change the state by `frames` frames: median milliseconds of painting (all denoising), of
+    reading the heads, of the commit alone, of the picture.
 
+    From an input to the frame that answers it a player waits for painting and picture: the commit may come after.
     `WorldModel.commit` reads the heads too; the heads are timed once more by themselves and taken off.
     """
     clock = _Clock(model)
     for _ in range(frames):
-        action = _action(model, rng)
+        action = random_action(model, rng)
         before = model.codec.encode(state.last)
         with clock("paint"):
             frame = model.paint(state, action, steps=steps)
@@ -202,9 +257,11 @@ def time_stages(
         with clock("commit"):
             model.commit(state, frame, action)
         with clock("convert"):
-            _picture(frame)
+            picture(frame)
     median = {stage: statistics.median(times) for stage, times in clock.times_ms.items()}
+    shown_ms = np.add(clock.times_ms["paint"], clock.times_ms["convert"])
     return {
+        **{f"input_to_frame_ms_p{share}": float(np.percentile(shown_ms, share)) for share in (50, 95, 99)},
         "paint_ms": median["paint"],
         "commit_ms": max(0.0, median["commit"] - median["heads"]),
         "heads_ms": median["heads"],
@@ -241,6 +298,18 @@ def describe_machine(device: str) -> dict[str, str | int | float]:
     }
 
 
+def peak_memory_mb(model: WorldModel) -> float:
+    """The most memory so far: of the process on a CPU, of torch on a GPU; NaN where the system does not tell."""
+    if model.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(model.device) / 1e6
+    if find_spec("resource") is None:
+        return float("nan")
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
 def busy_warning(load: float) -> str:
     """One line where the load average says that other work runs here; empty where the machine is idle."""
     if load <= IDLE_LOAD:
@@ -256,10 +325,16 @@ def table(report: dict) -> str:
         f" window {r['window_frames']}",
         f"{r['cpu'] if r['device'] == 'cpu' else r['device']}, {r['threads']} threads, torch {r['version_torch']}",
         f"  all in       {r['fps_all_in']:8.1f} frames/s, the game runs at {r['game_fps']}",
-        f"  frame        {r['frame_ms_p50']:8.1f} ms median, {r['frame_ms_p95']:.1f} p95, {r['frame_ms_min']:.1f} min",
+        f"  frame        {r['frame_ms_p50']:8.1f} ms median, {r['frame_ms_p95']:.1f} p95, {r['frame_ms_p99']:.1f} p99,"
+        f" {r['frame_ms_min']:.1f} min",
         f"  of which     {r['paint_ms']:8.1f} ms paint, {r['commit_ms']:.1f} commit, {r['heads_ms']:.1f} heads,"
         f" {r['convert_ms']:.1f} picture",
-        f"  start        {r['load_s']:8.1f} s to load, {r['first_frame_s']:.2f} s to the first frame",
+        f"  to the eye   {r['input_to_frame_ms_p50']:8.1f} ms median, {r['input_to_frame_ms_p95']:.1f} p95,"
+        f" {r['input_to_frame_ms_p99']:.1f} p99, with the commit after it",
+        f"  start        {r['load_s']:8.1f} s to load, {r['compile_s']:.1f} to compile or find compiled code,"
+        f" {r['first_frame_s']:.2f} to the first frame",
+        f"  roofline     {r['roofline_share']:8.0%} of {r['matmul_gflop_per_s']:.0f} GFLOP/s at"
+        f" {r['frame_gflop']:.2f} GFLOP a frame; {r['memory_peak_mb']:.0f} MB at most",
     ]
     return "\n".join(lines)
 
@@ -273,44 +348,11 @@ class _Clock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        _synchronise(self.model)
+        synchronise(self.model)
         started = time.perf_counter()
         yield
-        _synchronise(self.model)
+        synchronise(self.model)
         self.times_ms.setdefault(stage, []).append(1e3 * (time.perf_counter() - started))
-
-
-def _begin(model: WorldModel, seed: int) -> WorldState:
-    frames = torch.from_numpy(model.starts.frames[:1]).permute(0, 1, 4, 2, 3).contiguous()
-    actions = torch.from_numpy(np.ascontiguousarray(model.actions.encode(model.starts.actions[:1])))
-    return model.reset(frames, actions, [seed])
-
-
-def _action(model: WorldModel, rng: np.random.Generator) -> torch.Tensor:
-    native = rng.integers(len(model.actions.table)) if model.actions.table is not None else None
-    vector = model.actions.encode(native) if native is not None else rng.uniform(0.0, 1.0, model.actions.size)
-    return torch.from_numpy(np.array(vector, dtype=np.float32))[None]
-
-
-def _frame(model: WorldModel, state: WorldState, action: torch.Tensor, steps: int) -> np.ndarray:
-    return _picture(model.step(state, action, steps=steps).frame)
-
-
-def _picture(frame: torch.Tensor) -> np.ndarray:
-    return frame[0].permute(1, 2, 0).contiguous().cpu().numpy()
-
-
-def _timed(model: WorldModel, work: Callable[[], object]) -> tuple[object, float]:
-    _synchronise(model)
-    started = time.perf_counter()
-    result = work()
-    _synchronise(model)
-    return result, time.perf_counter() - started
-
-
-def _synchronise(model: WorldModel) -> None:
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
 
 
 def cpu_name() -> str:
@@ -330,12 +372,14 @@ def _check(args: argparse.Namespace) -> None:
             raise ValueError(f"{name} is {value}; use at least 1")
     if args.seed < 0:
         raise ValueError(f"seed is {args.seed}; use 0 or more")
-    if args.json is not None and args.json.is_dir():
-        raise ValueError(f"'{args.json}' is a folder; give the name of a file, such as {args.json / 'bench.json'}")
+    for file, usual in ((args.json, "bench.json"), (args.plot, "bench.png")):
+        if file is not None and file.is_dir():
+            raise ValueError(f"'{file}' is a folder; give the name of a file, such as {file / usual}")
 
 
 def _command(args: argparse.Namespace) -> str:
     options = [f"--frames {args.frames}", f"--seed {args.seed}", f"--device {args.device}"]
-    options += [f"--{name} {getattr(args, name)}" for name in ("steps", "threads") if getattr(args, name) is not None]
-    options += [f"--{name} {vars(args)[name]}" for name in ("batch", "memory") if vars(args)[name] is not None]
+    given = {"engine": args.engine, "against": args.against, "steps": args.steps, "threads": args.threads}
+    given |= {"batch": args.batch, "memory": args.memory}
+    options += [f"--{name} {value}" for name, value in given.items() if value is not None]
     return " ".join(["worldsim bench", str(args.world), *options])

@@ -68,7 +68,17 @@ class KVCache:
         """Change one layer: drop its oldest frame and append key and value, each (B, S, heads, 1, head_dim)."""
         for buffer, new in ((self.keys[layer], key), (self.values[layer], value)):
             buffer.copy_(torch.cat((buffer[..., 1:, :], new.to(buffer.dtype)), dim=-2))
-        self.turned[layer].copy_(rotate(self.keys[layer], self.cos, self.sin))
+        self._turn(layer)
+
+    def _turn(self, layer: int) -> None:
+        """`rotate`, written straight to its place."""
+        first, second = self.keys[layer].float().chunk(2, dim=-1)
+        for half, turned in zip(
+            (first * self.cos - second * self.sin, first * self.sin + second * self.cos),
+            self.turned[layer].chunk(2, dim=-1),
+            strict=True,
+        ):
+            turned.copy_(half)
 
     def advance(self, frame: Tensor) -> None:
         """Change the frame count and the last frame, once all layers have been pushed. frame: (B, C, H, W)."""

@@ -10,19 +10,24 @@ from pathlib import Path
 import gymnasium as gym
 
 from worldsim.action import ActionSpec
+from worldsim.arguments import positive
+from worldsim.budget import state_bytes, working_bytes
 from worldsim.worlds import MANIFEST, list_worlds, world_path
 
 INDEX = "model_index.json"
 CARD = "README.md"
+NETWORK = "denoiser/config.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", nargs="?", help="a shipped world's name or a world folder; left out: list the worlds")
+    parser.add_argument("--batch", type=positive(int), help="also tell the memory that so many worlds at once take")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.world is not None:
         facts = world_facts(args.world)
+        facts |= {} if args.batch is None else batch_facts(args.world, args.batch)
         width = max(map(len, facts))
         print("\n".join(f"{fact:{width}}  {value}" for fact, value in facts.items()))
         return 0
@@ -46,6 +51,23 @@ def world_facts(name: str | Path) -> dict[str, str]:
         raise ValueError(f"world folder '{folder}' is damaged: {INDEX} or {MANIFEST} lacks {error}") from None
     facts |= {"size": f"{megabytes:.1f} MB in {len(files['files'])} files", "folder": str(folder)}
     return facts | _card(folder / CARD)
+
+
+def batch_facts(name: str | Path, worlds: int) -> dict[str, str]:
+    """Fact -> text of the memory that so many worlds at once take, beside Python and torch themselves."""
+    folder = world_path(name)
+    config, files = _read(folder / NETWORK), _read(folder / MANIFEST)
+    try:
+        state, work = state_bytes(config, worlds), working_bytes(config, worlds)
+        weights = sum(entry["bytes"] for file, entry in files["files"].items() if file.endswith(".safetensors"))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"world folder '{folder}' is damaged: {NETWORK} or {MANIFEST} lacks {error}") from None
+    return {
+        "batch": f"{worlds} worlds",
+        "their state": f"{state / 1e6:.1f} MB, {state / worlds / 1e6:.2f} each; as much again for each save state",
+        "a step's work": f"at most {work / 1e6:.1f} MB more on a CPU",
+        "weights": f"{weights / 1e6:.1f} MB; on a CPU twice, as they are saved and as they are played",
+    }
 
 
 def _read(path: Path) -> dict:

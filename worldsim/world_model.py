@@ -217,12 +217,19 @@ class WorldModel:
 
     @classmethod
     def from_pretrained(
-        cls, name_or_path: str | Path, *, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+        cls,
+        name_or_path: str | Path,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype | None = None,
+        compile: bool = False,
     ) -> WorldModel:
         """The shipped world of that name, or the world saved in that folder; its manifest is checked first.
 
         dtype: of the weights in memory; None means bfloat16. In float32 on a CPU a frame's last bits depend on its slot
         in a small batch, because matrix products of few rows are summed differently from row to row.
+        compile: play single worlds in native code, compiled at the first time (minutes) and kept in the user's cache;
+        the frames differ by rounding. Without a C++ compiler a warning says so and the world plays as without.
         Raises ValueError where a file is missing, damaged or not in the manifest or the device cannot be used,
         FileNotFoundError where the folder is no world.
         """
@@ -239,7 +246,10 @@ class WorldModel:
         }
         info, actions = _read_info(index), ActionSpec.from_json(index["actions"])
         starts = Starts.load(folder / STARTS, info.height, info.width, index["start_actions"])
-        return cls(info, actions, **parts, starts=starts, fingerprint=fingerprint)
+        world = cls(info, actions, **parts, starts=starts, fingerprint=fingerprint)
+        if compile:
+            world.painter = engine.compiled(world.painter)
+        return world
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write one folder in diffusers' layout: bfloat16 weights and a manifest of every file's SHA-256."""

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from worldsim.engine.graphs import GraphedDiT
 from worldsim.engine.heads import PackedOutcomeHead
+from worldsim.engine.memory import keep_memory
 from worldsim.engine.network import PackedDiT
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
+
+if TYPE_CHECKING:
+    from worldsim.engine.native import CompiledDiT
 
 
 def packed(network: CausalDiT, sigmas: Iterable[float] = ()) -> CausalDiT | PackedDiT:
     """The network for play: the same answers up to rounding, faster on a CPU in bfloat16; elsewhere the network itself.
 
     sigmas: the noise levels that will be asked for, whose constants are worked out now; others are worked out at each
-    call. The weights must not change any more.
+    call. The weights must not change any more. Changes how the process keeps its memory, see `keep_memory`.
     """
-    return PackedDiT(network, sigmas) if type(network) is CausalDiT and _suits(network) else network
+    if type(network) is not CausalDiT or not _suits(network):
+        return network
+    keep_memory()
+    return PackedDiT(network, sigmas)
+
+
+def compiled(network: CausalDiT | PackedDiT, folder: Path | None = None) -> CausalDiT | PackedDiT | CompiledDiT:
+    """`worldsim.engine.native.compiled`; the compiler is loaded here only."""
+    from worldsim.engine.native import compiled
+
+    return compiled(network, folder)
 
 
 def packed_head(head: OutcomeHead) -> OutcomeHead | PackedOutcomeHead:

@@ -1,9 +1,13 @@
-"""Linear layers and convolutions through oneDNN, with the weight reordered once instead of at every call."""
+"""Linear layers and convolutions through oneDNN, with the weight reordered once instead of at every call.
+
+While a pass is traced for the compiler they are torch's own layers, which the compiler reorders itself.
+"""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 ROWS = 64
 """Rows of a typical product, the tokens of a frame; a hint, any other number works."""
@@ -11,14 +15,18 @@ ROWS = 64
 ACTIVATIONS = {"none": ("none", [], ""), "gelu": ("gelu", [], "tanh"), "silu": ("swish", [], "")}
 """Our names of what follows a product -> oneDNN's."""
 
+TRACED = {"none": lambda x: x, "gelu": lambda x: F.gelu(x, approximate="tanh"), "silu": F.silu}
+"""The same as torch writes them."""
+
 
 class Linear:
     """`nn.Linear` and the activation after it, in one kernel. weight: (out, in) bfloat16."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: str = "none") -> None:
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), ROWS)
+        self.plain = weight.detach()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(self.plain.contiguous(), ROWS)
         self.bias = None if bias is None else bias.detach()
-        self.activation = ACTIVATIONS[activation]
+        self.activation, self.traced = ACTIVATIONS[activation], TRACED[activation]
         self.kernel = torch.ops.mkldnn._linear_pointwise.default
 
     @classmethod
@@ -27,6 +35,8 @@ class Linear:
         return cls(plain.weight, plain.bias, activation)
 
     def __call__(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            return self.traced(F.linear(x, self.plain, self.bias))
         return self.kernel(x, self.weight, self.bias, *self.activation)
 
 
@@ -40,10 +50,10 @@ class Convolution:
         self, weight: Tensor, bias: Tensor, *, stride: int = 1, padding: int = 0, activation: str = "none"
     ) -> None:
         self.shape = ([padding] * 2, [stride] * 2, [1, 1], 1)
-        weight = weight.detach().contiguous()
-        self.weight = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.shape)
+        self.plain = weight.detach().contiguous()
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.plain, *self.shape)
         self.bias = bias.detach()
-        self.activation = ACTIVATIONS[activation]
+        self.activation, self.traced = ACTIVATIONS[activation], TRACED[activation]
         self.kernel = torch.ops.mkldnn._convolution_pointwise.default
 
     @classmethod
@@ -53,4 +63,7 @@ class Convolution:
         return cls(plain.weight, plain.bias, stride=stride, padding=padding, activation=activation)
 
     def __call__(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            padding, stride, *_ = self.shape
+            return self.traced(F.conv2d(x, self.plain, self.bias, stride=stride, padding=padding))
         return self.kernel(x, self.weight, self.bias, *self.shape, *self.activation)

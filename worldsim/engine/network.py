@@ -57,20 +57,26 @@ class PackedDiT:
         asked = set(sigma.tolist())
         if len(asked) > 1:
             return self.plain(x_t, sigma, action, cache)
-        level = self._level_of(asked.pop())
-        memory = Memory(cache)
-        x, skips = self._enter(x_t, cache, level)
-        for block, steer, parts in zip(self.blocks, self._steer(action), level.blocks, strict=True):
-            x = block(x.add_(steer), parts, memory)
-        return self.head(x, skips, level.head).float()
+        return self.denoise(x_t, self.level_of(asked.pop()), action, cache)
 
     @torch.inference_mode()
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
         """As `CausalDiT.commit`."""
-        level = self._level_of(0.0)
+        steers = self.steers(action) if action is not None else self._steer_unknown(len(x_0))
+        self.write(x_0, self.level_of(0.0), steers, cache)
+
+    def denoise(self, x_t: Tensor, level: Level, action: Tensor, cache: KVCache) -> Tensor:
+        """`CausalDiT.forward` at a level that is known."""
+        memory = Memory(cache)
+        x, skips = self._enter(x_t, cache, level)
+        for block, steer, parts in zip(self.blocks, self.steers(action), level.blocks, strict=True):
+            x = block(x.add_(steer), parts, memory)
+        return self.head(x, skips, level.head).float()
+
+    def write(self, x_0: Tensor, level: Level, steers: tuple[Tensor, ...], cache: KVCache) -> None:
+        """`CausalDiT.commit` at the level of clean frames."""
         memory = Memory(cache)
         x, _ = self._enter(x_0, cache, level)
-        steers = self._steer(action) if action is not None else self._steer_unknown(len(x_0))
         for block, steer, parts in zip(self.blocks[: self.last], steers, level.blocks, strict=False):
             x = block(x.add_(steer), parts, memory)
         self.blocks[self.last].remember(x.add_(steers[self.last]), level.blocks[self.last], memory)
@@ -78,7 +84,8 @@ class PackedDiT:
             cache.push(layer, key, value)
         cache.advance(x_0)
 
-    def _level_of(self, sigma: float) -> Level:
+    def level_of(self, sigma: float) -> Level:
+        """The constants of a noise level, worked out now where it was not announced."""
         return self.levels.get(sigma) or self._level(sigma)
 
     @torch.no_grad()
@@ -94,7 +101,7 @@ class PackedDiT:
         tokens, skips = self.stem(frames, level.stem)
         return tokens + self.position, skips
 
-    def _steer(self, action: Tensor) -> tuple[Tensor, ...]:
+    def steers(self, action: Tensor) -> tuple[Tensor, ...]:
         """Per block what the action (B, A) adds to its tokens, (B, 1, dim)."""
         embedded = self.action[1](self.action[0](action.to(torch.bfloat16)))
         return self.steer(embedded)[:, None].chunk(len(self.blocks), dim=-1)
@@ -110,7 +117,9 @@ class Memory:
         self.cache = cache
         self.new: list[tuple[Tensor, Tensor]] = []
         visible = cache.visible()
-        self.hidden = None if bool(visible.all()) else ~visible[:, None, None, None]
+        # A traced pass must do for a full and for an empty memory.
+        is_full = not torch.compiler.is_compiling() and bool(visible.all())
+        self.hidden = None if is_full else ~visible[:, None, None, None]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attention of each site and head over its past and itself, (B, S, heads, 1, head_dim) each."""
@@ -118,7 +127,7 @@ class Memory:
         self.new.append((key, value))
         past = query @ self.cache.turned[layer].transpose(-1, -2)
         if self.hidden is not None:
-            past.masked_fill_(self.hidden, -torch.inf)
+            past = past.masked_fill(self.hidden, -torch.inf)
         present = (query * key).sum(-1, keepdim=True)
         weight = torch.cat((past, present), dim=-1).softmax(dim=-1)
         return torch.addcmul(weight[..., :-1] @ self.cache.values[layer], weight[..., -1:], value)

@@ -1,0 +1,166 @@
+"""`worldsim.engine.network.PackedDiT` for one world as native code, compiled once for a machine and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+import tempfile
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch._inductor.cpp_builder import get_cpp_compiler
+from torch._inductor.exc import InvalidCxxCompiler
+
+from worldsim.cache import KVCache
+from worldsim.engine.network import Level, PackedDiT
+from worldsim.models.dit import CausalDiT
+
+Constants = tuple[tuple, list, tuple]
+"""The parts of a `Level`, in a form that the compiler's input may have."""
+
+
+def compiled(network: CausalDiT | PackedDiT, folder: Path | None = None) -> CausalDiT | PackedDiT | CompiledDiT:
+    """The network with its passes over one world compiled, a minute or two of work, or loaded from an earlier time.
+
+    folder: where compiled code is kept; None takes the user's cache. Warns in one line and answers the network itself
+    where it is not packed for the CPU or there is no C++ compiler.
+    """
+    if not isinstance(network, PackedDiT):
+        warnings.warn("only bfloat16 worlds on a CPU with such kernels are compiled; playing without", stacklevel=2)
+        return network
+    folder = (code_folder() if folder is None else folder) / fingerprint(network)
+    files = {name: folder / f"{name}.pt2" for name in PASSES}
+    missing = [name for name, file in files.items() if not file.is_file()]
+    if missing and not _has_compiler():
+        warnings.warn("no C++ compiler was found; install g++ or clang for compiled worlds", stacklevel=2)
+        return network
+    for name in missing:
+        _compile(PASSES[name](network), network, files[name])
+    return CompiledDiT(network, files)
+
+
+class CompiledDiT:
+    """The same answers as the packed network up to rounding, for one world; batches go to the packed network.
+
+    files: the compiled code of each of `PASSES`.
+    """
+
+    def __init__(self, packed: PackedDiT, files: Mapping[str, Path]) -> None:
+        self.packed = packed
+        self.denoise, self.write = (torch._inductor.aoti_load_package(str(files[name])) for name in PASSES)
+        self.levels = {sigma: constants(level) for sigma, level in packed.levels.items()}
+
+    def new_cache(self, worlds: int) -> KVCache:
+        """As `CausalDiT.new_cache`."""
+        return self.packed.new_cache(worlds)
+
+    @torch.inference_mode()
+    def __call__(self, x_t: Tensor, sigma: Tensor, action: Tensor, cache: KVCache) -> Tensor:
+        """As `CausalDiT.forward`."""
+        if len(x_t) > 1:
+            return self.packed(x_t, sigma, action, cache)
+        level = self._constants(sigma.item())
+        return self.denoise(x_t.contiguous(), level, action.contiguous(), cache.tensors())
+
+    @torch.inference_mode()
+    def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
+        """As `CausalDiT.commit`."""
+        if len(x_0) > 1 or action is None:
+            self.packed.commit(x_0, action, cache)
+        else:
+            self.write(x_0.contiguous(), self._constants(0.0), action.contiguous(), cache.tensors())
+
+    def _constants(self, sigma: float) -> Constants:
+        return self.levels.get(sigma) or constants(self.packed.level_of(sigma))
+
+
+class DenoisePass(nn.Module):
+    """What is compiled of `forward`: the level's constants and the memory are inputs, so that one code serves all."""
+
+    def __init__(self, packed: PackedDiT) -> None:
+        super().__init__()
+        self.packed = packed
+
+    def forward(self, x_t: Tensor, level: Constants, action: Tensor, memory: dict[str, Tensor]) -> Tensor:
+        return self.packed.denoise(x_t, Level(*level), action, KVCache.of(memory))
+
+
+class CommitPass(nn.Module):
+    """What is compiled of `commit`; it changes the memory."""
+
+    def __init__(self, packed: PackedDiT) -> None:
+        super().__init__()
+        self.packed = packed
+
+    def forward(self, x_0: Tensor, level: Constants, action: Tensor, memory: dict[str, Tensor]) -> tuple[()]:
+        self.packed.write(x_0, Level(*level), self.packed.steers(action), KVCache.of(memory))
+        return ()
+
+
+PASSES = {"denoise": DenoisePass, "commit": CommitPass}
+
+
+def constants(level: Level) -> Constants:
+    """A level's parts as the passes take them."""
+    return level.stem, level.blocks, level.head
+
+
+@torch.no_grad()
+def traced(work: nn.Module, network: PackedDiT) -> torch.export.ExportedProgram:
+    """A pass over one world as a graph of torch's operations."""
+    cache, config = network.new_cache(1), network.plain.config
+    frame, action = cache.previous.float(), torch.zeros(1, config.action_size)
+    asked = frame, constants(network.level_of(0.0)), action, cache.tensors()
+    return torch.export.export(work, asked, strict=False)
+
+
+def fingerprint(network: PackedDiT) -> str:
+    """What compiled code depends on: weights, sizes, this package's and torch's version, the processor, its threads."""
+    digest = hashlib.sha256(repr(sorted(network.plain.config.items(), key=str)).encode())
+    machine = torch.__version__, platform.machine(), _processor(), torch.get_num_threads(), sys.version_info[:2]
+    digest.update(repr(machine).encode())
+    package = Path(__file__).parents[1]
+    for file in sorted([*(package / "engine").glob("*.py"), package / "cache.py"]):
+        digest.update(file.read_bytes())
+    for weight in network.plain.state_dict().values():
+        digest.update(weight.contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
+
+
+def code_folder() -> Path:
+    """The user's own cache of compiled worlds."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA") or Path.home() / ".cache"
+    return Path(cache) / "worldsim" / "compiled"
+
+
+@torch.no_grad()
+def _compile(work: nn.Module, network: PackedDiT, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # Under another name first: what bears the right name is whole.
+    with tempfile.TemporaryDirectory(dir=file.parent) as unfinished:
+        path = Path(unfinished) / file.name
+        torch._inductor.aoti_compile_and_package(
+            traced(work, network), package_path=str(path), inductor_configs={"freezing": True}
+        )
+        path.replace(file)
+
+
+def _has_compiler() -> bool:
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        return False
+    return True
+
+
+def _processor() -> str:
+    """What native code may use here: the processor's features where the system tells them, else its name."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
+    found = next((line for line in lines if line.startswith(("flags", "Features"))), None)
+    return found or platform.processor()
