@@ -32,7 +32,7 @@ LAYERS = {
     "worldsim.info": 5,
     "worldsim.window": 5,
     "worldsim.replay": 7,
-    "worldsim.render": 8,
+    "worldsim.render": 9,
     "worldsim.player": 8,
     "worldsim.play": 9,
     "worldsim.server": 9,
