@@ -73,12 +73,9 @@ class KVCache:
     def _turn(self, layer: int) -> None:
         """`rotate`, written straight to its place."""
         first, second = self.keys[layer].float().chunk(2, dim=-1)
-        for half, turned in zip(
-            (first * self.cos - second * self.sin, first * self.sin + second * self.cos),
-            self.turned[layer].chunk(2, dim=-1),
-            strict=True,
-        ):
-            turned.copy_(half)
+        turned, half = self.turned[layer], first.shape[-1]
+        turned[..., :half] = first * self.cos - second * self.sin
+        turned[..., half:] = first * self.sin + second * self.cos
 
     def advance(self, frame: Tensor) -> None:
         """Change the frame count and the last frame, once all layers have been pushed. frame: (B, C, H, W)."""
