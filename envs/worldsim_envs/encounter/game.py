@@ -18,7 +18,7 @@ HOMES = (46, 12)
 """Columns of the NPCs' places, or their mirror images: fixed, so that who watches knows where one goes back to."""
 PLAYER_KEYS = {
     **{"left": ("left", "a"), "right": ("right", "d"), "wave": ("up", "w"), "bow": ("down", "s")},
-    **{"give": ("e",), "threaten": ("t",), "strike": ("space",), "guard": ("c", "left shift")},
+    **{"give": ("e",), "threaten": ("q",), "strike": ("space",), "guard": ("c", "left shift")},
 }
 
 
