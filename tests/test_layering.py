@@ -56,7 +56,7 @@ TORCH_FREE = {
     "worldsim.latency",
     "worldsim.cli",
 }
-TORCH_FREE |= {"worldsim_envs.games"}
+TORCH_FREE |= {"worldsim_envs.games", "worldsim_envs.real", "worldsim_envs.source"}
 HEAVY = {"torch", "diffusers", "torchmetrics", "tensorboard", "stable_baselines3"}
 
 PICKLES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
