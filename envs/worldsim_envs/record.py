@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from worldsim.action import ActionSpec
 from worldsim.arguments import natural, positive
+from worldsim.player.clip import write_film
 from worldsim.replay import Replay, Round, describe
 from worldsim_envs.agents import Agent, load_agent
 from worldsim_envs.env import WorldEnv
@@ -35,7 +36,6 @@ from worldsim_envs.pictures import Column, clip_frame, contact_sheet
 REAL, IMAGINED = "real", "imagined"
 SHEET_COLUMNS, SHEET_SCALE = 8, 3
 FIRST_STEPS = (0, 1, 2, 4, 6, 8, 12, 16)  # the sheet's first band: one-step precision first, then drift
-BT709 = 1  # its number in ITU-T H.273
 
 
 @dataclass
@@ -118,20 +118,8 @@ def session(scenes: Sequence[Scene], env: WorldEnv, world: str, device: str) -> 
 
 def write_clip(path: Path, scenes: Sequence[Scene], env: WorldEnv, scale: int) -> None:
     """Write the scenes one after another as an H.264 mp4 at the world's frame rate."""
-    import av
-
     pictures = [picture for scene in scenes for picture in _pictures(scene, env.actions, scale)]
-    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=env.metadata["render_fps"])
-        stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "14", "preset": "medium", "tune": "animation"}
-        context = stream.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = BT709
-        for picture in tqdm(pictures, desc="encoding", unit="frame"):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=BT709)))
-        container.mux(stream.encode())
+    write_film(path, tqdm(pictures, desc="encoding", unit="frame"), env.metadata["render_fps"])
 
 
 def write_sheet(path: Path, scene: Scene, env: WorldEnv, origin: str) -> None:
