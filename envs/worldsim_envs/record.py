@@ -184,14 +184,14 @@ def _pictures(scene: Scene, spec: ActionSpec, scale: int) -> Iterator[np.ndarray
         for label in scores:
             scores[label] += scene.rewards[label][step - 1]
         labels = {f"{label}   score {_signed(scores[label])}": frames[step] for label, frames in scene.frames.items()}
-        yield clip_frame(labels, f"frame {step}   {_action_name(action, spec)}", scale)
+        yield clip_frame(labels, f"frame {step}   {spec.label(action)}", scale)
 
 
 def _column(scene: Scene, step: int, spec: ActionSpec, fps: int) -> Column:
     frames = {label: frames[step] for label, frames in scene.frames.items()}
     if step == 0:
         return Column("start", "", frames)
-    return Column(f"step {step}   {step / fps:.2f} s", _action_name(scene.actions[step - 1], spec), frames)
+    return Column(f"step {step}   {step / fps:.2f} s", spec.label(scene.actions[step - 1]), frames)
 
 
 def _sheet_steps(length: int) -> list[list[int]]:
@@ -205,12 +205,6 @@ def _sheet_steps(length: int) -> list[list[int]]:
 
 def _signed(score: float) -> str:
     return f"{score:+g}" if score else "0"
-
-
-def _action_name(action: Any, spec: ActionSpec) -> str:
-    if spec.table is not None:
-        return spec.names[int(action)] if spec.names else f"action {action}"
-    return "  ".join(f"{channel.name} {value:+.1f}" for channel, value in zip(spec.channels, action, strict=True))
 
 
 def _even(text: str) -> int:
