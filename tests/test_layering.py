@@ -30,6 +30,7 @@ LAYERS = {
     "worldsim.benchmark": 5,
     "worldsim.bench": 6,
     "worldsim.info": 5,
+    "worldsim.shelf": 1,
     "worldsim.window": 5,
     "worldsim.replay": 7,
     "worldsim.render": 9,
@@ -48,6 +49,7 @@ TORCH_FREE = {
     "worldsim.budget",
     "worldsim.worlds",
     "worldsim.info",
+    "worldsim.shelf",
     "worldsim.window",
     "worldsim.player",
     "worldsim.play",
@@ -56,7 +58,7 @@ TORCH_FREE = {
     "worldsim.latency",
     "worldsim.cli",
 }
-TORCH_FREE |= {"worldsim_envs.games"}
+TORCH_FREE |= {"worldsim_envs.games", "worldsim_envs.real", "worldsim_envs.source"}
 HEAVY = {"torch", "diffusers", "torchmetrics", "tensorboard", "stable_baselines3"}
 
 PICKLES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import HEIGHT, WIDTH, save_tiny_world, tiny_world
+from tiny import HEIGHT, WIDTH, save_tiny_world, tiny_encounter, tiny_world
 
 from worldsim import replay
 from worldsim.models.dit import CausalDiT
@@ -127,6 +127,14 @@ BAD_FILES = {
     "unknown field": (change(lives=3), "lives"),
     "no rounds": (lambda stored: json.dumps({key: stored[key] for key in stored if key != "rounds"}), "rounds"),
     "odd rounds": (change(rounds=[{"seed": -1, "actions": [], "sha256": ""}]), "a seed from 0"),
+    "conditions of no world": (
+        change(rounds=[{"seed": 1, "actions": [1], "sha256": "", "conditions": {"npc": "shy"}}]),
+        "unknown condition 'npc'",
+    ),
+    "conditions that are no names": (
+        change(rounds=[{"seed": 1, "actions": [1], "sha256": "", "conditions": [1]}]),
+        "a value for each group",
+    ),
     "rounds of nothing": (change(rounds=[3]), "damaged"),
     "other weights": (change(checkpoint="f" * 64), "checkpoint ffffffffffff"),
     "an action of no game": (change(rounds=[{"seed": 1, "actions": [99], "sha256": ""}]), "use 0..17"),
@@ -158,6 +166,17 @@ def test_a_round_may_change_its_denoising_steps(folder, tmp_path):
     same = Round.of(4, [5, 5, 5], frames)
     Replay(str(folder), env.model.fingerprint, 2, [changing, same], {}).save(tmp_path / "two.json")
     assert Replay.load(tmp_path / "two.json").check(env) == [1] and env.steps == 2
+
+
+def test_what_was_asked_to_hold_in_a_scene_holds_again(tmp_path):
+    env = WorldEnv(tiny_encounter())
+    asked = {"npc": "hostile"}
+    frames = [env.reset(seed=3, options={"conditions": asked})[0]]
+    actions = [env.actions.vector(wave=1)] * 2
+    frames += [env.step(action)[0] for action in actions]
+    held, left_out = (Round.of(3, actions, frames, conditions=each) for each in (asked, None))
+    Replay("numbers", env.model.fingerprint, env.steps, [held, left_out], {}).save(tmp_path / "scene.json")
+    assert Replay.load(tmp_path / "scene.json").check(env) == [1]
 
 
 def test_steps_for_other_frames_than_there_are_is_one_line(tmp_path):

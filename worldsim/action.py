@@ -122,6 +122,13 @@ class ActionSpec:
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"unknown action channel {name!r}; {hint}this world has {self._listed()}")
 
+    def label(self, native: int | np.ndarray) -> str:
+        """What people call one of the game's own actions: its name, or the channels that are not at rest."""
+        if self.table is not None:
+            return self.names[int(native)] if self.names else f"action {native}"
+        pairs = zip(self.channels, native, strict=True)
+        return "  ".join(f"{channel.name} {value:+.1f}" for channel, value in pairs if value) or "rest"
+
     def hold(self, vectors: np.ndarray, held: np.ndarray) -> np.ndarray:
         """Channel vectors (..., A) in which a value of each condition holds: the first that `vectors` names, else
         that of `held` (..., A), which is what this returned before."""

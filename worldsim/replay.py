@@ -15,7 +15,7 @@ import hashlib
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ class Round:
     """The frames that the world was told to go on from, as one PNG in base64, and the actions between them."""
     steps: list[int] | None = None
     """Denoising steps of each frame, where they are not the session's."""
+    conditions: dict[str, str] | None = None
+    """Group -> value of what was asked to hold from the first step on; None where the past decided."""
 
     @classmethod
     def of(
@@ -56,15 +58,18 @@ class Round:
         past: dict | None = None,
         *,
         steps: Sequence[int] | None = None,
+        conditions: Mapping[str, str] | None = None,
     ) -> Round:
         """The round in which these actions led to these observations, one more than actions.
 
         past: the reset options `frames` (K, H, W, 3) uint8 and `actions`, where the caller gave them.
         steps: denoising steps of each frame, where they changed while playing.
+        conditions: the reset option of that name, where the caller gave it.
         """
         stored = None if past is None else {"png": _to_png(past["frames"]), "actions": _plain(past["actions"])}
-        steps = list(steps) if steps else None
-        return cls(int(seed), [_plain(action) for action in actions], digest(observations), stored, steps)
+        told = [_plain(action) for action in actions]
+        kept = None if conditions is None else dict(conditions)
+        return cls(int(seed), told, digest(observations), stored, list(steps) if steps else None, kept)
 
     def observations(self, env: gym.Env) -> Iterator[np.ndarray]:
         """Play the round in `env`: each observation as it is painted, as far as the episode goes."""
@@ -82,10 +87,11 @@ class Round:
             env.unwrapped.steps = usual
 
     def _options(self) -> dict[str, Any]:
+        options = {} if self.conditions is None else {"conditions": self.conditions}
         if self.past is None:
-            return {}
+            return options
         actions = self.past["actions"]
-        return {"frames": _from_png(self.past["png"], len(actions) + 1), "actions": actions}
+        return options | {"frames": _from_png(self.past["png"], len(actions) + 1), "actions": actions}
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,8 @@ class Replay:
                 raise ValueError("a round needs a seed from 0 and a list of actions")
             if any(each.steps and len(each.steps) != len(each.actions) for each in rounds):
                 raise ValueError("a round with steps needs one number for each action")
+            if not all(each.conditions is None or type(each.conditions) is dict for each in rounds):
+                raise ValueError("a round's conditions are a value for each group, as {'npc': 'timid'}")
             return cls(rounds=rounds, **stored)
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"replay file '{path}' is damaged: {error}; record it again") from None

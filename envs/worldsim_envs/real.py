@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -11,8 +13,18 @@ from gymnasium.error import ResetNeeded
 from worldsim_envs.games import Game, make_game
 
 
+@dataclass(frozen=True)
+class RealState:
+    """A save state, valid as long as its environment is open."""
+
+    game: Any
+    frame: np.ndarray
+    step: int
+    over: bool
+
+
 class RealEnv(gym.Env):
-    """A source game through its adapter: the spaces, frames and frame skip that its worlds have.
+    """A source game through its adapter: the spaces, frames (H, W, 3) uint8 and frame skip that its worlds have.
 
     game:              a name of `games.game_names()`, `module:Class`, or a class of adapters.
     max_episode_steps: frames until `truncated`; None leaves the end to the game.
@@ -27,34 +39,66 @@ class RealEnv(gym.Env):
             raise ValueError(f"max_episode_steps={max_episode_steps}; give a number of frames from 1, or None")
         self.game = make_game(game) if isinstance(game, str) else game()
         self.limit = max_episode_steps
+        self.metadata = {**type(self).metadata, "render_fps": self.game.fps}
         self.observation_space = gym.spaces.Box(0, 255, (self.game.height, self.game.width, 3), np.uint8)
         self.action_space = self.game.actions.space()
-        self._count: int | None = None
+        self._over, self._painted = True, None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """Start the game with an opening that the seed decides: observation (H, W, 3) uint8 and info."""
-        if options:
-            raise ValueError(f"unknown reset option {sorted(options)[0]!r}; a real game has none")
+    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None):
+        """Start the game with an opening that the seed decides: observation and info."""
         super().reset(seed=seed)
-        self._count = 0
-        return self.game.reset(int(self.np_random.integers(2**31))), {"step": 0}
+        self._frame, self._count = self._opening(options or {}), 0
+        self._over, self._painted = False, None
+        return self._frame.copy(), self._info()
 
     def step(self, action):
-        """Play one native action: observation (H, W, 3) uint8, reward, terminated, truncated, info."""
-        if self._count is None:
-            raise ResetNeeded("call reset() before step()")
-        frame, reward, ended = self.game.step(_plain(action))
+        """Play one of the game's own actions: observation, reward, terminated, truncated, info."""
+        observation = self.paint(action)
+        return observation, *self.commit()
+
+    def paint(self, action) -> np.ndarray:
+        """The first half of `step`: the next observation. `commit` must follow."""
+        if self._over or self._painted is not None:
+            over = "the episode is over or was never begun; call reset()"
+            raise ResetNeeded(over if self._over else "call commit() before paint()")
+        self._frame, reward, ended = self.game.step(plain(action))
+        self._painted = float(reward), bool(ended)
+        return self._frame.copy()
+
+    def commit(self) -> tuple[float, bool, bool, dict[str, Any]]:
+        """The second half of `step`: reward, terminated, truncated, info."""
+        if self._painted is None:
+            raise ResetNeeded("there is no new frame; call paint(action) first")
+        (reward, ended), self._painted = self._painted, None
         self._count += 1
         truncated = not ended and self.limit is not None and self._count >= self.limit
-        info = {"step": self._count}
-        if ended or truncated:
-            self._count = None
-        return frame, float(reward), bool(ended), truncated, info
+        self._over = ended or truncated
+        return reward, ended, truncated, self._info()
+
+    def save_state(self) -> RealState:
+        """The game as it stands, for `load_state`."""
+        return RealState(self.game.save(), self._frame.copy(), self._count, self._over)
+
+    def load_state(self, state: RealState) -> tuple[np.ndarray, dict[str, Any]]:
+        """Go on from a state of this environment, exactly: observation and info."""
+        self.game.restore(state.game)
+        self._frame, self._count, self._over, self._painted = state.frame.copy(), state.step, state.over, None
+        return self._frame.copy(), self._info()
 
     def close(self) -> None:
         """Release the game."""
         self.game.close()
 
+    def _opening(self, options: Mapping[str, Any]) -> np.ndarray:
+        """The frame where an episode begins; all chance comes from `np_random`."""
+        if options:
+            raise ValueError(f"unknown reset option {sorted(options)[0]!r}; a real game has none")
+        return self.game.reset(int(self.np_random.integers(2**31)))
 
-def _plain(action: Any) -> Any:
+    def _info(self) -> dict[str, Any]:
+        return {"step": self._count}
+
+
+def plain(action: Any) -> Any:
+    """An action as a source game takes it: a Python number, or an array (A,)."""
     return int(action) if np.ndim(action) == 0 else np.asarray(action)

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from worldsim.action import ActionSpec
 from worldsim.arguments import natural, positive
+from worldsim.player.clip import write_film
 from worldsim.replay import Replay, Round, describe
 from worldsim_envs.agents import Agent, load_agent
 from worldsim_envs.env import WorldEnv
@@ -35,7 +36,6 @@ from worldsim_envs.pictures import Column, clip_frame, contact_sheet
 REAL, IMAGINED = "real", "imagined"
 SHEET_COLUMNS, SHEET_SCALE = 8, 3
 FIRST_STEPS = (0, 1, 2, 4, 6, 8, 12, 16)  # the sheet's first band: one-step precision first, then drift
-BT709 = 1  # its number in ITU-T H.273
 
 
 @dataclass
@@ -118,20 +118,8 @@ def session(scenes: Sequence[Scene], env: WorldEnv, world: str, device: str) -> 
 
 def write_clip(path: Path, scenes: Sequence[Scene], env: WorldEnv, scale: int) -> None:
     """Write the scenes one after another as an H.264 mp4 at the world's frame rate."""
-    import av
-
     pictures = [picture for scene in scenes for picture in _pictures(scene, env.actions, scale)]
-    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=env.metadata["render_fps"])
-        stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "14", "preset": "medium", "tune": "animation"}
-        context = stream.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = BT709
-        for picture in tqdm(pictures, desc="encoding", unit="frame"):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=BT709)))
-        container.mux(stream.encode())
+    write_film(path, tqdm(pictures, desc="encoding", unit="frame"), env.metadata["render_fps"])
 
 
 def write_sheet(path: Path, scene: Scene, env: WorldEnv, origin: str) -> None:
@@ -196,14 +184,14 @@ def _pictures(scene: Scene, spec: ActionSpec, scale: int) -> Iterator[np.ndarray
         for label in scores:
             scores[label] += scene.rewards[label][step - 1]
         labels = {f"{label}   score {_signed(scores[label])}": frames[step] for label, frames in scene.frames.items()}
-        yield clip_frame(labels, f"frame {step}   {_action_name(action, spec)}", scale)
+        yield clip_frame(labels, f"frame {step}   {spec.label(action)}", scale)
 
 
 def _column(scene: Scene, step: int, spec: ActionSpec, fps: int) -> Column:
     frames = {label: frames[step] for label, frames in scene.frames.items()}
     if step == 0:
         return Column("start", "", frames)
-    return Column(f"step {step}   {step / fps:.2f} s", _action_name(scene.actions[step - 1], spec), frames)
+    return Column(f"step {step}   {step / fps:.2f} s", spec.label(scene.actions[step - 1]), frames)
 
 
 def _sheet_steps(length: int) -> list[list[int]]:
@@ -217,12 +205,6 @@ def _sheet_steps(length: int) -> list[list[int]]:
 
 def _signed(score: float) -> str:
     return f"{score:+g}" if score else "0"
-
-
-def _action_name(action: Any, spec: ActionSpec) -> str:
-    if spec.table is not None:
-        return spec.names[int(action)] if spec.names else f"action {action}"
-    return "  ".join(f"{channel.name} {value:+.1f}" for channel, value in zip(spec.channels, action, strict=True))
 
 
 def _even(text: str) -> int:

@@ -1,6 +1,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+from game_kit import score
 
 from worldsim.player.controls import Keys, scripted, vector
 from worldsim_envs.games import game_actions, make_game
@@ -55,14 +56,7 @@ def test_opposite_steering_turns_the_car_opposite_ways(game):
 
 
 def test_the_driver_follows_the_road_that_a_random_player_leaves(game):
-    def tiles(policy):
-        choose, total = game.policies()[policy](np.random.default_rng(1)), 0.0
-        game.reset(1)
-        for _ in range(100):
-            total += game.step(choose(game))[1]
-        return total
-
-    assert tiles("driver") > tiles("random") + 10
+    assert score(game, "driver", 100) > score(game, "random", 100) + 10
 
 
 def test_keys_and_a_gamepad_drive():

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from game_kit import mixed_play, score
 
 from worldsim_envs.games import make_game
 from worldsim_envs.games.check import check_game
@@ -19,13 +20,7 @@ def game():
 
 @pytest.fixture(scope="module")
 def played(game):
-    """Frames and states of 600 steps of the mixed policy."""
-    choose = game.policies()["mixed"](np.random.default_rng(0))
-    frames, states = [game.reset(0)], [game.visible_state()]
-    for _ in range(600):
-        frames.append(game.step(choose(game))[0])
-        states.append(game.visible_state())
-    return np.stack(frames), np.stack(states)
+    return mixed_play(game, 600)
 
 
 def test_freeway_keeps_the_contract_of_a_game():
@@ -67,11 +62,7 @@ def test_the_cars_drive_alike_whatever_the_player_does(game):
 
 
 def test_who_walks_up_crosses_the_road(game):
-    choose, total = game.policies()["up"](np.random.default_rng(1)), 0.0
-    game.reset(1)
-    for _ in range(400):
-        total += game.step(choose(game))[1]
-    assert total >= 3
+    assert score(game, "up", 400) >= 3
 
 
 def test_a_picture_without_chicken_and_cars_has_no_positions():

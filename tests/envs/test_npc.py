@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_encounter, tiny_world
+from tiny import tiny_world
 
 import worldsim_envs
 from worldsim_envs.encounter.rules import ANSWERS, GESTURES, NEAREST, REACH, TEMPERAMENTS
@@ -15,17 +15,6 @@ from worldsim_envs.npc.script import read_script
 from worldsim_envs.npc.stage import walk_up
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def worlds():
-    """What a scene can be played in: both keep the same promises."""
-    return {"game": "game", "imagined": tiny_encounter()}
-
-
-@pytest.fixture(params=["game", "imagined"])
-def world(request, worlds):
-    return worlds[request.param]
 
 
 def answers(clip, seed, temperament):

@@ -16,16 +16,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 STAY, BOW, STRIKE = (ACTIONS.index(name) for name in ("stay", "bow", "strike"))
 
 
-@pytest.fixture(scope="module")
-def worlds():
-    return {"game": "game", "imagined": tiny_encounter()}
-
-
-@pytest.fixture(params=["game", "imagined"])
-def world(request, worlds):
-    return worlds[request.param]
-
-
 def test_pettingzoos_checker_finds_no_fault(world):
     parallel_api_test(EncounterParallelEnv(world, max_episode_steps=7), num_cycles=20)
 

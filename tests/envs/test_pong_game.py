@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from game_kit import mixed_play, score
 
 from worldsim_envs.games import Boxing, Pong, make_game
 from worldsim_envs.games.check import check_game
@@ -18,13 +19,7 @@ def game():
 
 @pytest.fixture(scope="module")
 def played(game):
-    """Frames and states of 600 steps of the mixed policy."""
-    choose = game.policies()["mixed"](np.random.default_rng(0))
-    frames, states = [game.reset(0)], [game.visible_state()]
-    for _ in range(600):
-        frames.append(game.step(choose(game))[0])
-        states.append(game.visible_state())
-    return np.stack(frames), np.stack(states)
+    return mixed_play(game, 600)
 
 
 def ball_in(frame):
@@ -80,14 +75,7 @@ def test_up_moves_the_paddle_up_and_actions_of_one_class_do_the_same(game):
 
 
 def test_the_follower_returns_balls_that_a_random_player_misses(game):
-    def points(policy):
-        choose, total = game.policies()[policy](np.random.default_rng(1)), 0.0
-        game.reset(1)
-        for _ in range(700):
-            total += game.step(choose(game))[1]
-        return total
-
-    assert points("follower") > points("random") + 3
+    assert score(game, "follower", 700) > score(game, "random", 700) + 3
 
 
 def test_boxings_effects_are_its_four_ways():

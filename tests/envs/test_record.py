@@ -177,6 +177,15 @@ def test_colours_and_edges_survive_the_clip(env, tmp_path):
         assert error.mean() < 3 and np.percentile(error, 99.9) < 40
 
 
+def test_the_same_scenes_make_the_same_bytes(env, tmp_path):
+    frames = [*rng().integers(0, 256, (9, 48, 64, 3), np.uint8)]
+    scene = record.Scene({record.IMAGINED: frames}, {record.IMAGINED: [0.0] * 8}, [0] * 8)
+    files = [tmp_path / f"{name}.mp4" for name in range(12)]
+    for file in files:
+        record.write_clip(file, [scene], env, 2)
+    assert len({file.read_bytes() for file in files}) == 1
+
+
 def test_a_new_scene_begins_where_an_episode_ends(world):
     env = WorldEnv(world, max_episode_steps=4)
     scenes = record.film(env, None, record.load_agent("random", env, rng()), 10, rng())

@@ -12,6 +12,9 @@ import numpy as np
 CLIP_HEIGHT = 384
 """Least height of a clip in pixels."""
 BT709 = 1  # its number in ITU-T H.273
+# With several threads, or with the fastest code for the processor, x264 writes other bytes from run to run.
+SAME_BYTES = {"threads": "1", "x264-params": "cpu-independent=1"}
+X264 = {"crf": "14", "preset": "veryfast", "tune": "animation", **SAME_BYTES}
 BACKGROUND, TEXT, ACCENT = (13, 16, 21), (240, 243, 246), (255, 186, 73)
 STRIP_COLUMNS = 8
 STRIP_SCALE = 3
@@ -23,7 +26,7 @@ def usual_suffix() -> str:
 
 
 def check_clip_name(path: Path) -> None:
-    """ValueError or ModuleNotFoundError in one line where `write_clip` could not write this file."""
+    """ValueError or ModuleNotFoundError in one line where `write_film` could not write this file."""
     if path.suffix not in (".mp4", ".gif"):
         raise ValueError(f"cannot write '{path}'; give a name that ends in .mp4 or .gif")
     if path.suffix == ".mp4" and not find_spec("av"):
@@ -31,10 +34,18 @@ def check_clip_name(path: Path) -> None:
 
 
 def write_clip(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
-    """Write frames (H, W, 3) uint8 as .mp4 (H.264) or .gif, each pixel an even number of pixels wide and high."""
+    """Write frames (H, W, 3) uint8 as `write_film` does, each pixel an even number of pixels wide and high."""
+    write_film(path, (_enlarged(frame) for frame in frames), fps)
+
+
+def write_film(path: Path, pictures: Iterable[np.ndarray], fps: int) -> None:
+    """Write pictures (H, W, 3) uint8 with even sides, as they are, as .mp4 (H.264) or .gif.
+
+    The same pictures make the same bytes.
+    """
     check_clip_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    (_write_mp4 if path.suffix == ".mp4" else _write_gif)(path, (_enlarged(frame) for frame in frames), fps)
+    (_write_mp4 if path.suffix == ".mp4" else _write_gif)(path, pictures, fps)
 
 
 def write_strip(path: Path, rows: dict[str, Sequence[np.ndarray]], title: str) -> None:
@@ -74,8 +85,7 @@ def _write_mp4(path: Path, pictures: Iterable[np.ndarray], fps: int) -> None:
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
-        # One thread: with several, x264 writes other bytes from run to run.
-        stream.options = {"crf": "14", "preset": "veryfast", "tune": "animation", "threads": "1"}
+        stream.options = X264
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = BT709
         for picture in itertools.chain([first], pictures):

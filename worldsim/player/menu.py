@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-
 import pygame
 
 from worldsim.player.hud import ACCENT, LINE, MUTED, SURFACE, TEXT, Canvas
+from worldsim.shelf import Entry, entry
 from worldsim.window import BACKGROUND, open_display
-from worldsim.worlds import world_path
 
-INDEX, STARTS = "model_index.json", "starts.png"
 CARD = (220, 270)
 PICTURE = 188
 GAP = 24
 MOVES = {pygame.K_LEFT: -1, pygame.K_UP: -1, pygame.K_RIGHT: 1, pygame.K_DOWN: 1, pygame.K_TAB: 1}
 TAKE = (pygame.K_RETURN, pygame.K_SPACE, pygame.K_KP_ENTER)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A world on the menu: its name or folder, its title, a word on it and a picture."""
-
-    world: str
-    title: str
-    detail: str
-    picture: pygame.Surface
-
-
-def entry(world: str) -> Entry:
-    """The entry of a shipped world or a world folder: its first start frame is its picture. Loads no weights."""
-    folder = world_path(world)
-    try:
-        facts = json.loads((folder / INDEX).read_text(encoding="utf-8"))["world"]
-        name, height, width, fps = str(facts["name"]), int(facts["height"]), int(facts["width"]), facts["fps"]
-        first = pygame.image.load(folder / STARTS).subsurface((0, 0, width, height))
-    except (ValueError, KeyError, TypeError, pygame.error, FileNotFoundError) as error:
-        raise ValueError(f"world folder '{folder}' is damaged ({error}); restore it from where it came") from None
-    return Entry(world, name.title(), f"{width}x{height}, {fps} frames a second", first)
 
 
 def choose(worlds: list[str]) -> str | None:
@@ -75,9 +49,10 @@ def _draw(canvas: Canvas, entries: list[Entry], chosen: int, columns: int) -> No
         pygame.draw.rect(canvas.surface, SURFACE, card, border_radius=8)
         colour, line = (ACCENT, 3) if index == chosen else (LINE, 1)
         pygame.draw.rect(canvas.surface, colour, card, width=line, border_radius=8)
-        width, height = each.picture.get_size()
+        height, width = each.picture.shape[:2]
         scale = max(1, min(PICTURE // width, PICTURE // height))
-        picture = pygame.transform.scale(each.picture, (width * scale, height * scale))
+        small = pygame.image.frombuffer(each.picture.tobytes(), (width, height), "RGB")
+        picture = pygame.transform.scale(small, (width * scale, height * scale))
         canvas.surface.blit(picture, picture.get_rect(center=(card.centerx, card.top + 16 + PICTURE // 2)))
         y = canvas.text(each.title, 24, TEXT, (card.left + 16, card.top + PICTURE + 28))
         canvas.text(each.detail, 16, MUTED, (card.left + 16, y + 4))

@@ -17,6 +17,7 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Res
 from fastapi.staticfiles import StaticFiles
 
 from worldsim.player.game import Game
+from worldsim.server import messages
 from worldsim.server.allowance import Allowance
 from worldsim.server.catalog import Catalog
 from worldsim.server.door import Door
@@ -80,7 +81,7 @@ def create_app(catalog: Catalog, door: Door, settings: Settings) -> FastAPI:
     async def picture(place: int) -> Response:
         if not 0 <= place < len(catalog.entries):
             return PlainTextResponse(f"there is no world {place}\n", 404)
-        return Response(catalog.entries[place].picture, media_type="image/png")
+        return Response(messages.png(catalog.entries[place].picture), media_type="image/png")
 
     @app.websocket("/play/{place}")
     async def play(socket: WebSocket, place: int) -> None:

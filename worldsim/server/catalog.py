@@ -1,44 +1,15 @@
-"""The worlds that a server offers: facts and a picture of each, and its environments."""
+"""The worlds that a server offers, with their environments."""
 
 from __future__ import annotations
 
-import io
-import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import gymnasium as gym
-from PIL import Image
 
-from worldsim.worlds import world_path
+from worldsim.shelf import entry
 
 WORLD = "worldsim/World-v0"  # any world, by name or folder
-INDEX, STARTS = "model_index.json", "starts.png"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A world on the menu. picture: its first start frame, a PNG."""
-
-    world: str
-    title: str
-    detail: str
-    picture: bytes
-
-
-def entry(world: str) -> Entry:
-    """The entry of a shipped world or a world folder; loads no weights. ValueError in one line for a damaged one."""
-    folder = world_path(world)
-    try:
-        facts = json.loads((folder / INDEX).read_text(encoding="utf-8"))["world"]
-        name, height, width, fps = str(facts["name"]), int(facts["height"]), int(facts["width"]), facts["fps"]
-        out = io.BytesIO()
-        with Image.open(folder / STARTS) as starts:
-            starts.crop((0, 0, width, height)).convert("RGB").save(out, "PNG")
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ValueError(f"world folder '{folder}' is damaged ({error}); restore it from where it came") from None
-    return Entry(world, name.title(), f"{width}x{height}, {fps} frames a second", out.getvalue())
 
 
 class Catalog:

@@ -124,12 +124,17 @@ def unpacked(message: bytes) -> tuple[dict[str, Any], bytes]:
 
 def encoded(frame: np.ndarray) -> bytes:
     """A frame (H, W, 3) uint8 as a PNG, or a JPEG where it is large."""
-    out = io.BytesIO()
-    image = Image.fromarray(frame)
     if frame.shape[0] * frame.shape[1] <= LOSSLESS_PIXELS:
-        image.save(out, "PNG", compress_level=1)
-    else:
-        image.save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+        return png(frame)
+    out = io.BytesIO()
+    Image.fromarray(frame).save(out, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return out.getvalue()
+
+
+def png(frame: np.ndarray) -> bytes:
+    """A frame (H, W, 3) uint8 as a PNG."""
+    out = io.BytesIO()
+    Image.fromarray(frame).save(out, "PNG", compress_level=1)
     return out.getvalue()
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from worldsim.action import ActionSpec
 from worldsim_envs.games import Game
 from worldsim_training.battery.simulator import Past, Played, Simulator
 from worldsim_training.heldout import HeldOut
@@ -14,9 +15,10 @@ from worldsim_training.heldout import HeldOut
 BLUR_PIXELS, NOISE_LEVELS, DRIFT_PER_STEP = 0.7, 4.0, 0.005
 DROPPED, ENDING = 0.2, 0.05
 ERASED_PIXELS = 11
+OPPOSITE = {"up": "down", "down": "up", "left": "right", "right": "left"}
 
 Change = Callable[[Past, np.ndarray, np.ndarray], np.ndarray]
-"""(past, actions (B, N, T), seeds) -> other actions (B, N, T')."""
+"""(past, actions (B, N, T[, A]), seeds) -> other actions (B, N, T'[, A])."""
 
 Spoil = Callable[[Past, Played, np.ndarray], Played]
 """(past, what was played, seeds) -> what is shown."""
@@ -62,7 +64,7 @@ def broken(game: Game, heldout: HeldOut, sound: Simulator) -> dict[str, Simulato
     return {
         "frozen": OtherShow(sound, _frozen),
         "ignores actions": OtherActions(sound, lambda past, actions, seeds: _anything(game, actions, seeds)),
-        "swaps directions": OtherActions(sound, lambda past, actions, seeds: _swapped(game)[actions]),
+        "swaps directions": OtherActions(sound, lambda past, actions, seeds: _swapped(game, actions)),
         "late by one step": OtherActions(sound, _late),
         "drops actions": OtherActions(sound, lambda past, actions, seeds: _dropped(game, actions, seeds)),
         "double speed": DoubleSpeed(sound),
@@ -104,24 +106,32 @@ def _anything(game: Game, actions: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.stack(drawn)[:, None], actions.shape)
 
 
-def _swapped(game: Game) -> np.ndarray:
-    """For every native action the one with its directions the wrong way round, (n,) int."""
-    names = [channel.name for channel in game.actions.channels]
-    opposite = {"up": "down", "down": "up", "left": "right", "right": "left"}
-    vectors = [dict(zip(names, row, strict=True)) for row in game.actions.table]
-    turned = [{opposite.get(name, name): float(value) for name, value in vector.items()} for vector in vectors]
-    return np.array([game.actions.decode(game.actions.vector(**vector)) for vector in turned])
+def _swapped(game: Game, actions: np.ndarray) -> np.ndarray:
+    """The native actions with their directions the wrong way round."""
+    if game.actions.table is None:
+        return _turned(game.actions, actions)
+    return np.array([game.actions.decode(vector) for vector in _turned(game.actions, game.actions.table)])[actions]
+
+
+def _turned(spec: ActionSpec, vectors: np.ndarray) -> np.ndarray:
+    """Channel vectors (..., A) in which opposite buttons have changed places, and axes their signs."""
+    names = [channel.name for channel in spec.channels]
+    opposite = {one: OPPOSITE[one] for one in names if OPPOSITE.get(one) in names}
+    places = [names.index(opposite.get(name, name)) for name in names]
+    signs = np.array([-1 if channel.kind == "axis" else 1 for channel in spec.channels], vectors.dtype)
+    return vectors[..., places] * signs
 
 
 def _late(past: Past, actions: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    first = np.broadcast_to(past.actions[:, -1:, None], (*actions.shape[:2], 1))
+    last = past.actions[:, None, -1:]
+    first = np.broadcast_to(last, (*actions.shape[:2], *last.shape[2:]))
     return np.concatenate([first, actions[:, :, :-1]], axis=2)
 
 
 def _dropped(game: Game, actions: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     rest = game.actions.decode(game.actions.vector())
     lost = np.stack([np.random.default_rng(seed).random(actions.shape[2]) < DROPPED for seed in seeds])
-    return np.where(lost[:, None], rest, actions)
+    return np.where(lost.reshape(len(lost), 1, -1, *[1] * (actions.ndim - 3)), rest, actions)
 
 
 def _eraser(game: Game, heldout: HeldOut) -> Callable[[np.ndarray], np.ndarray]:

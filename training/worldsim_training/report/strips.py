@@ -89,10 +89,8 @@ class Artist:
 
     def actions(self) -> Strip:
         """Every action, held from one state with the same chance, beside what the real game shows."""
-        names = self.game.actions.names
-        if self.game.actions.table is None or not names:
-            raise ValueError(f"{self.game.name} has no table of named actions to try one by one")
-        rng, held = self._rng(1), np.repeat(np.arange(len(names))[None, :, None], ACTION_STEPS[-1], axis=2)
+        rng, natives = self._rng(1), self.game.natives()
+        held = np.repeat(natives[None, :, None], ACTION_STEPS[-1], axis=2)
         past, real = self._telling_state(held, rng)
         imagined = self._world.play(past, held, rng.integers(2**31, size=1)).frames[0]
         at = np.array(ACTION_STEPS) - 1
@@ -101,6 +99,7 @@ class Artist:
             "Each action held from one real state, with the same noise. Of eight states, the one where the real game's"
             " answers differ most."
         )
+        names = [self.game.actions.label(native) for native in natives]
         return Strip(names, columns, np.concatenate([imagined[:, at], real[:, at]], axis=1), note)
 
     def drift(self) -> Strip:
@@ -130,8 +129,8 @@ class Artist:
         return np.random.default_rng([self.seed, 7, number])
 
     def _telling_state(self, held: np.ndarray, rng: np.random.Generator) -> tuple[Past, np.ndarray]:
-        """A state, and what the real game answers to the actions (1, N, T) there: (N, T, H, W, 3)."""
-        length = held.shape[-1]
+        """A state, and what the real game answers to the actions (1, N, T[, A]) there: (N, T, H, W, 3)."""
+        length = held.shape[2]
         moments = saved_moments(self.heldout, CANDIDATES, past=self._past, future=length, rng=rng)
         _, best = max(self._spreads(moments, held))
         past = Past.of(self.heldout, [moments[best]], self._past)
@@ -148,7 +147,8 @@ class Artist:
 
 def frames_painted(game: Game, drift_steps: Sequence[int]) -> int:
     """Frames that a world paints for all strips."""
-    actions = len(game.actions.table) if game.actions.table is not None else 0
+    untold = game.actions.table is None and not game.choices
+    actions = 0 if untold else len(game.natives())
     return FILM_WINDOWS * FILM_STEPS[-1] + actions * ACTION_STEPS[-1] + DRIFT_ROLLOUTS * drift_steps[-1]
 
 
