@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InvalidCxxCompiler
+from tqdm import tqdm
 
 from worldsim.cache import KVCache
 from worldsim.engine.network import Level, PackedDiT
@@ -28,7 +29,7 @@ def compiled(network: CausalDiT | PackedDiT, folder: Path | None = None) -> Caus
     """The network with its passes over one world compiled, a minute or two of work, or loaded from an earlier time.
 
     folder: where compiled code is kept; None takes the user's cache. Warns in one line and answers the network itself
-    where it is not packed for the CPU or there is no C++ compiler.
+    where it is not packed for the CPU or there is no C++ compiler that works.
     """
     if not isinstance(network, PackedDiT):
         warnings.warn("only bfloat16 worlds on a CPU with such kernels are compiled; playing without", stacklevel=2)
@@ -37,10 +38,15 @@ def compiled(network: CausalDiT | PackedDiT, folder: Path | None = None) -> Caus
     files = {name: folder / f"{name}.pt2" for name in PASSES}
     missing = [name for name, file in files.items() if not file.is_file()]
     if missing and not _has_compiler():
-        warnings.warn("no C++ compiler was found; install g++ or clang for compiled worlds", stacklevel=2)
+        wanted = "no C++ compiler was found; install g++ or clang for compiled worlds; playing without"
+        warnings.warn(wanted, stacklevel=2)
         return network
-    for name in missing:
-        _compile(PASSES[name](network), network, files[name])
+    try:
+        for name in tqdm(missing, desc="compiling, this once", unit="pass", disable=not missing):
+            _compile(PASSES[name](network), network, files[name])
+    except RuntimeError as error:  # what torch raises where a compiler is broken, over many lines
+        warnings.warn(f"compiling failed ({_first_line(error)}); playing without", stacklevel=2)
+        return network
     return CompiledDiT(network, files)
 
 
@@ -49,6 +55,8 @@ class CompiledDiT:
 
     files: the compiled code of each of `PASSES`.
     """
+
+    engine = "compiled"
 
     def __init__(self, packed: PackedDiT, files: Mapping[str, Path]) -> None:
         self.packed = packed
@@ -156,6 +164,10 @@ def _has_compiler() -> bool:
     except InvalidCxxCompiler:
         return False
     return True
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _processor() -> str:
