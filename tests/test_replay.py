@@ -183,9 +183,7 @@ def test_a_replay_names_the_engine_that_painted_and_is_checked_with_the_same(fol
 
 
 @needs_kernels
-def test_frames_of_an_engine_that_is_not_to_be_had_are_one_line(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_frames_of_an_engine_that_is_not_to_be_had_are_one_line(folder, tmp_path, no_compiler):
     file = tmp_path / "session.json"
     session(WorldEnv(str(folder)), str(folder)).save(file)
     stored = json.loads(file.read_text())

@@ -29,7 +29,7 @@ def compiled(network: CausalDiT | PackedDiT, folder: Path | None = None) -> Caus
     """The network with its passes over one world compiled, a minute or two of work, or loaded from an earlier time.
 
     folder: where compiled code is kept; None takes the user's cache. Warns in one line and answers the network itself
-    where it is not packed for the CPU or there is no C++ compiler that works.
+    where it is not packed for the CPU or there is no C++ compiler.
     """
     if not isinstance(network, PackedDiT):
         warnings.warn("only bfloat16 worlds on a CPU with such kernels are compiled; playing without", stacklevel=2)
@@ -41,12 +41,8 @@ def compiled(network: CausalDiT | PackedDiT, folder: Path | None = None) -> Caus
         wanted = "no C++ compiler was found; install g++ or clang for compiled worlds; playing without"
         warnings.warn(wanted, stacklevel=2)
         return network
-    try:
-        for name in tqdm(missing, desc="compiling, this once", unit="pass", disable=not missing):
-            _compile(PASSES[name](network), network, files[name])
-    except RuntimeError as error:  # what torch raises where a compiler is broken, over many lines
-        warnings.warn(f"compiling failed ({_first_line(error)}); playing without", stacklevel=2)
-        return network
+    for name in tqdm(missing, desc="compiling, this once", unit="pass", disable=not missing):
+        _compile(PASSES[name](network), network, files[name])
     return CompiledDiT(network, files)
 
 
@@ -164,10 +160,6 @@ def _has_compiler() -> bool:
     except InvalidCxxCompiler:
         return False
     return True
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _processor() -> str:
