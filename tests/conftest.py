@@ -20,6 +20,17 @@ def one_thread():
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def no_compiler(monkeypatch, tmp_path):
+    """No C++ compiler here, nor in a process that a test starts, and no code compiled earlier."""
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    from torch._inductor import config
+
+    with config.patch({"cpp.cxx": ("no-such-compiler",)}):
+        yield
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("atari") and find_spec("ale_py") is None:
         pytest.skip('needs ale-py: pip install "worldsim[atari]"')

@@ -1,13 +1,17 @@
 """The command line: finding commands, and what a user sees when something is wrong."""
 
+import argparse
 import re
 import subprocess
 import sys
+import warnings
+from importlib import import_module
 from importlib.metadata import entry_points, metadata
 
 import pytest
 
-from worldsim.cli import EXTRAS, GROUP, main
+from worldsim.arguments import COMPILE
+from worldsim.cli import EXTRAS, GROUP, main, warnings_in_one_line
 
 GREET = '''"""A greeting, 100 % polite."""
 def add_arguments(parser):
@@ -111,3 +115,19 @@ def test_a_bug_is_not_hidden(greet):
 def test_an_unknown_world_names_the_shipped_ones(capsys):
     assert main(["info", "nosuchworld"]) == 2
     assert error_line(capsys).startswith("worldsim: unknown world 'nosuchworld'; ")
+
+
+def test_a_warning_is_one_line_while_a_command_runs_and_as_usual_afterwards():
+    told = "two\nlines", UserWarning, "file.py", 3
+    usual = warnings.formatwarning(*told)
+    with warnings_in_one_line("worldsim"):
+        assert warnings.formatwarning(*told) == "worldsim: two lines\n"
+    assert warnings.formatwarning(*told) == usual and "file.py:3" in usual
+
+
+@pytest.mark.parametrize("module", ["worldsim.play", "worldsim.serve", "worldsim_envs.record"])
+def test_commands_that_play_a_world_offer_compiling_in_the_same_words(module):
+    parser = argparse.ArgumentParser()
+    import_module(module).add_arguments(parser)
+    assert not parser.parse_args([]).compile and parser.parse_args(["--compile"]).compile
+    assert COMPILE in " ".join(parser.format_help().split())

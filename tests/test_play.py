@@ -83,6 +83,12 @@ def test_headless_plays_a_script_and_prints_the_score(world, capsys):
     assert capsys.readouterr().out == f"seed 5: 4 frames, score {score:+g}\n"
 
 
+def test_compiled_play_without_a_compiler_goes_on_as_usual(world, capsys, no_compiler):
+    with pytest.warns(UserWarning, match="playing without"):
+        assert main(["play", world, "--headless", "--keys", "up*2", "--seed", "5", "--compile"]) == 0
+    assert capsys.readouterr().out.startswith("seed 5: 2 frames")
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".gif"])
 def test_headless_writes_a_clip(world, tmp_path, capsys, suffix):
     if suffix == ".mp4":
@@ -102,6 +108,7 @@ def test_headless_writes_a_clip(world, tmp_path, capsys, suffix):
         (["--headless", "--keys", "up*two"], "'up*two' asks for two frames"),
         (["--headless", "--keys", "up,,down"], "unknown key ''"),
         (["--headless", "--keys", "up", "--record", "clip.avi"], "ends in .mp4 or .gif"),
+        (["--headless", "--keys", "up", "--real", "--compile"], "--compile is for imagined worlds"),
     ],
 )
 def test_a_bad_script_is_one_line(world, capsys, arguments, words):

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from test_engine import needs_kernels
 from tiny import HEIGHT, WIDTH, save_tiny_world, tiny_encounter, tiny_world
 
 from worldsim import replay
 from worldsim.models.dit import CausalDiT
 from worldsim.replay import Replay, Round
+from worldsim.world_model import WorldModel
 from worldsim_envs.env import WorldEnv
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -184,3 +186,29 @@ def test_steps_for_other_frames_than_there_are_is_one_line(tmp_path):
     Replay("numbers", "", 2, [short], {}).save(tmp_path / "short.json")
     with pytest.raises(ValueError, match="damaged: a round with steps needs one number for each action"):
         Replay.load(tmp_path / "short.json")
+
+
+@needs_kernels
+def test_a_replay_names_the_engine_that_painted_and_is_checked_with_the_same(folder, tmp_path, capsys):
+    plain = WorldModel.from_pretrained(folder)
+    plain.play_plain()
+    for name, model in {"packed": WorldModel.from_pretrained(folder), "plain": plain}.items():
+        file = tmp_path / f"{name}.json"
+        session(WorldEnv(model), str(folder)).save(file)
+        assert Replay.load(file).machine["engine"] == name
+        assert Replay.load(file).load_world().engine == name
+        assert command(file, "--check") == 0
+    assert "to the byte" in capsys.readouterr().out
+
+
+@needs_kernels
+def test_frames_of_an_engine_that_is_not_to_be_had_are_one_line(folder, tmp_path, no_compiler):
+    file = tmp_path / "session.json"
+    session(WorldEnv(str(folder)), str(folder)).save(file)
+    stored = json.loads(file.read_text())
+    stored["machine"]["engine"] = "compiled"
+    file.write_text(json.dumps(stored))
+    with pytest.warns(UserWarning, match="no C\\+\\+ compiler"):
+        with pytest.raises(ValueError, match="painted by the compiled engine, here paints the packed one") as error:
+            command(file, "--check")
+    assert "\n" not in str(error.value)

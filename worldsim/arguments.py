@@ -5,6 +5,16 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+COMPILE = (
+    "paint in native code, quicker and with other last bits: the first time compiles for about a minute and needs a "
+    "C++ compiler, later ones load in about 1.5 s; without a compiler one line says so and the world plays as usual"
+)
+
+
+def add_compile(parser: argparse.ArgumentParser) -> None:
+    """The option --compile, the same for every command that plays a world."""
+    parser.add_argument("--compile", action="store_true", help=COMPILE)
+
 
 def natural(text: str) -> int:
     """A whole number from 0; ArgumentTypeError otherwise."""

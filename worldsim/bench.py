@@ -33,7 +33,6 @@ from worldsim.benchmark.playing import begin, picture, play_frame, random_action
 from worldsim.benchmark.plot import write_plot
 from worldsim.benchmark.rival import load_rival, time_rival
 from worldsim.benchmark.roofline import roofline
-from worldsim.engine import compiled
 from worldsim.memory import watch
 from worldsim.world_model import WorldModel, WorldState
 
@@ -131,9 +130,9 @@ def load_world(world: str, device: str, engine: str) -> tuple[WorldModel, dict[s
     model = WorldModel.from_pretrained(world, device=device)
     loaded = time.perf_counter()
     if engine == "off":
-        model.painter, model.reader = model.denoiser, model.heads
+        model.play_plain()
     elif engine == "compile":
-        model.painter = compiled(model.painter)
+        model.play_compiled()
     return model, {"load_s": loaded - started, "compile_s": time.perf_counter() - loaded}
 
 

@@ -8,7 +8,9 @@ command's module is imported.
 import argparse
 import ast
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -44,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(argv)
+        with warnings_in_one_line("worldsim"):
+            return _run(argv)
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, ImportError) as error:
@@ -100,6 +103,17 @@ def _summary(module: str) -> str:
         return "(not installed)" if spec is None else ""
     doc = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
     return doc.partition("\n")[0].replace("%", "%%")  # argparse expands %
+
+
+@contextmanager
+def warnings_in_one_line(program: str) -> Iterator[None]:
+    """Change how this process shows warnings while it lasts: one line without the place in the code."""
+    usual = warnings.formatwarning
+    warnings.formatwarning = lambda message, *place, **code: f"{program}: {' '.join(str(message).split())}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = usual
 
 
 def one_line(error: Exception) -> str:

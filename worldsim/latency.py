@@ -1,6 +1,6 @@
 """How a scripted session feels: latency, late frames, cold start and memory, as JSON.
 
-    SDL_VIDEODRIVER=dummy python -m worldsim.latency boxing --minutes 10
+    SDL_VIDEODRIVER=dummy python -m worldsim.latency boxing --minutes 10 [--compile]
     xvfb-run -a python -m worldsim.latency boxing --minutes 30 --json session.json
 
 The window, the two threads and the game are the player's own; keys are pressed and let go by a script that the seed
@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from worldsim.arguments import positive
-from worldsim.cli import one_line
+from worldsim.cli import one_line, warnings_in_one_line
 from worldsim.player.controls import Keys, key_names
 
 HOLD_S = (0.1, 0.8)
@@ -121,6 +121,7 @@ def measure(args: argparse.Namespace) -> dict:
         "world": args.world,
         "minutes": args.minutes,
         "steps": game.env.steps,
+        "engine": None if args.real else game.env.model.engine,
         "video_driver": driver,
         "cold_start_s": round(fingers.cold_start_s, 2),
         "frames": meter.counted,
@@ -143,7 +144,8 @@ def main(argv: list[str] | None = None) -> int:
         return subprocess.run(command).returncode
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the player has it
     try:
-        told = json.dumps(measure(args), indent=1)
+        with warnings_in_one_line("latency"):
+            told = json.dumps(measure(args), indent=1)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"latency: {one_line(error)}", file=sys.stderr)
         return 2

@@ -7,6 +7,7 @@
     worldsim play boxing --start 3                         a start of the world's own; B goes to the next one
     worldsim play boxing --start data/boxing:test/0:120    frame 120 of a recorded episode
     worldsim play boxing --agent agent.zip                 M lets a trained agent play on
+    worldsim play boxing --compile                         in native code, compiled the first time, a minute
     worldsim play boxing --real --episodes data/mine       the real game; every round becomes an episode to train on
 
 A keys file has sections [play] (channel = keys), [commands] (command = keys) and [mouse] (x, y = an axis channel):
@@ -34,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from worldsim.arguments import natural, positive
+from worldsim.arguments import add_compile, natural, positive
 from worldsim.player import controls, headless, starts
 from worldsim.player.clip import check_clip_name
 from worldsim.player.episodes import EpisodeWriter
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scale", type=positive(int), help="screen pixels a game pixel (default: suits the screen)")
     parser.add_argument("--seed", type=natural, help="of the first round (default: a new one each time)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add_compile(parser)
     parser.add_argument(
         "--record", type=Path, metavar="CLIP", help="an .mp4 or .gif to write, with a replay file beside it"
     )
@@ -79,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if args.headless != (args.keys is not None):
         raise ValueError('--headless and --keys go together: worldsim play --headless --keys "right*10,fire"')
+    if args.real and args.compile:
+        raise ValueError("--compile is for imagined worlds; the real game has no network")
     if args.record is not None:
         check_clip_name(args.record)
     return _without_a_window(args) if args.headless else _in_a_window(args)
@@ -172,7 +176,8 @@ def _agent(args: argparse.Namespace, env):
 
 
 def _load(args: argparse.Namespace, world: str, **options):
-    return gym.make(WORLD, world=world, steps=args.steps, device=args.device, **options).unwrapped
+    asked = {"steps": args.steps, "device": args.device, "compile": args.compile}
+    return gym.make(WORLD, world=world, **asked, **options).unwrapped
 
 
 def _load_real(args: argparse.Namespace, world: str):
@@ -207,6 +212,7 @@ def record_instead(args: argparse.Namespace) -> int:
     for option in ("seed", "steps", "device"):
         value = vars(args)[option]
         asked += [] if value is None else [f"--{option}", str(value)]
+    asked += ["--compile"] if args.compile else []
     return record.run(parser.parse_args(asked))
 
 

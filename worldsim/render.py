@@ -76,8 +76,7 @@ def run(args: argparse.Namespace) -> int:
         check_clip_name(out)
     replay = Replay.load(args.file)
     name = args.world or replay.world
-    world = WorldModel.from_pretrained(name, device=args.device)
-    replay.check_world(world)
+    world = replay.load_world(name, device=args.device)
     worlds = {f"realtime, {replay.steps} steps": world}
     if args.track == "premium":
         teacher = load_teacher(args.teacher, world_path(name), world)

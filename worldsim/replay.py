@@ -5,6 +5,7 @@
 
 A network's arithmetic differs in its last bits between kinds of processors, numbers of threads and versions of torch,
 so the same bytes are promised where those are the same. The file names them, and a check says which of them differ.
+It names the engine that painted, too, "plain", "packed" or "compiled", and a check paints with the same.
 """
 
 from __future__ import annotations
@@ -31,6 +32,13 @@ from worldsim.world_model import WorldModel
 
 SCHEMA = 2  # the first drew its noise from another generator
 WORLD = "worldsim/World-v0"  # any world, by name or folder
+ENGINE = "engine"  # the entry of `Replay.machine` that says what painted
+NEEDED = {
+    "plain": "a world after `play_plain()`",
+    "packed": "a CPU with bfloat16 kernels, and a world loaded without compile",
+    "compiled": "a C++ compiler, a CPU with bfloat16 kernels, and a world loaded with compile=True",
+}
+"""Engine -> what it takes to paint with it."""
 
 
 @dataclass(frozen=True)
@@ -145,12 +153,37 @@ class Replay:
             seen, here = (mark[:12] or "(never saved)" for mark in (self.checkpoint, model.fingerprint))
             raise ValueError(f"this replay is of checkpoint {seen}, this world is {here}; give the world it is of")
 
+    def load_world(self, name_or_path: str | Path | None = None, *, device: str = "cpu") -> WorldModel:
+        """The session's world, played by the engine that painted the session, where this machine has it.
+
+        name_or_path: where the world is now; None: where it was. ValueError in one line where its weights are others.
+        """
+        model = WorldModel.from_pretrained(name_or_path or self.world, device=device)
+        self.check_world(model)
+        painted_by = self.machine.get(ENGINE)
+        if painted_by == "plain":
+            model.play_plain()
+        elif painted_by == "compiled":
+            model.play_compiled()
+        return model
+
+    def check_engine(self, model: WorldModel) -> None:
+        """ValueError in one line where another engine paints than did in the session; a file may name none."""
+        painted_by = self.machine.get(ENGINE, model.engine)
+        if painted_by != model.engine:
+            needed = NEEDED.get(painted_by, "the worldsim that wrote it")
+            raise ValueError(
+                f"this replay was painted by the {painted_by} engine, here paints the {model.engine} one, whose last "
+                f"bits are others; to check it takes {needed}"
+            )
+
     def check(self, env: gym.Env, *, progress: bool = False) -> list[int]:
         """Play all rounds in `env` and return the indices of those whose frames are not the recorded ones.
 
-        Raises ValueError in one line where the environment's weights are others.
+        Raises ValueError in one line where the environment's weights or its engine are others.
         """
         self.check_world(env.unwrapped.model)
+        self.check_engine(env.unwrapped.model)
         wrong = []
         with tqdm(total=self.frames(), unit="frame", desc="replay", disable=not progress) as bar:
             for index, each in enumerate(self.rounds):
@@ -161,11 +194,11 @@ class Replay:
 
 
 def describe(model, device: str) -> dict[str, Any]:
-    """What the bytes of a frame may depend on: processor, device, versions, precision and threads."""
+    """What the bytes of a frame may depend on: processor, device, versions, precision, threads and engine."""
     import torch
 
     dtype = str(model.denoiser.dtype).removeprefix("torch.")
-    return describe_machine(device) | {"dtype": dtype, "threads": torch.get_num_threads()}
+    return describe_machine(device) | {"dtype": dtype, "threads": torch.get_num_threads(), ENGINE: model.engine}
 
 
 def digest(observations: Iterable[np.ndarray]) -> str:
@@ -191,7 +224,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"worldsim {replay.version}, checkpoint {replay.checkpoint[:12]}, {replay.machine.get('cpu', 'unknown')}")
     if not args.check:
         return 0
-    env = gym.make(WORLD, world=args.world or replay.world, steps=replay.steps, device=args.device)
+    env = gym.make(WORLD, world=replay.load_world(args.world, device=args.device), steps=replay.steps)
     wrong = replay.check(env, progress=True)
     if not wrong:
         print("the same frames, to the byte")

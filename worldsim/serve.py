@@ -15,7 +15,7 @@ import socket
 import sys
 from pathlib import Path
 
-from worldsim.arguments import natural, positive
+from worldsim.arguments import add_compile, natural, positive
 from worldsim.worlds import list_worlds
 
 PORT, PORT_MOST = 8000, 65535
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fps", type=positive(float), help="full speed, frames per second (default: the game's own)")
     parser.add_argument("--seed", type=natural, help="of each player's first round (default: a new one each time)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add_compile(parser)
     measure = "press keys in a headless Chromium, print the times as JSON and end"
     parser.add_argument("--measure", type=positive(float), metavar="SECONDS", help=measure)
     parser.add_argument("--json", type=Path, metavar="FILE", help="with --measure: write the JSON here, too")
@@ -88,7 +89,10 @@ def address(host: str, port: int, token: str | None) -> str:
 
 
 def make_server(args: argparse.Namespace, door):
-    """A `uvicorn.Server` ready to run; a single world is loaded now, so that its faults show before any player."""
+    """A `uvicorn.Server` ready to run.
+
+    A single world is loaded now, so that its faults show before any player; compiled ones are, so that none waits.
+    """
     import uvicorn
 
     from worldsim.server.app import Settings, create_app
@@ -98,10 +102,10 @@ def make_server(args: argparse.Namespace, door):
     worlds = [args.world] if args.world is not None else list_worlds()
     if not worlds:
         raise FileNotFoundError("no world is shipped with this installation; give a folder that a training run wrote")
-    catalog = Catalog(worlds, steps=args.steps, device=args.device)
-    if len(worlds) == 1:
-        print(f"loading {worlds[0]} ...", file=sys.stderr)
-        catalog.open(0).close()
+    catalog = Catalog(worlds, steps=args.steps, device=args.device, compile=args.compile)
+    for place, world in enumerate(worlds if len(worlds) == 1 or args.compile else ()):
+        print(f"loading {world} ...", file=sys.stderr)
+        catalog.open(place).close()
     app = create_app(catalog, door, Settings(args.sessions, args.idle, args.fps, args.seed))
     config = uvicorn.Config(
         app,

@@ -133,6 +133,19 @@ class WorldModel:
         """Where the weights are."""
         return self.denoiser.device
 
+    @property
+    def engine(self) -> str:
+        """What paints: "plain", the network as it is written, "packed" or "compiled". Each has last bits of its own."""
+        return "plain" if self.painter is self.denoiser else self.painter.engine
+
+    def play_plain(self) -> None:
+        """Change how the world is played: by the networks as they are written."""
+        self.painter, self.reader = self.denoiser, self.heads
+
+    def play_compiled(self) -> None:
+        """Change how single worlds are played: in native code, see `from_pretrained`. A warning says where not."""
+        self.painter = engine.compiled(self.painter)
+
     # --- playing ---
 
     @torch.no_grad()
@@ -228,8 +241,9 @@ class WorldModel:
 
         dtype: of the weights in memory; None means bfloat16. In float32 on a CPU a frame's last bits depend on its slot
         in a small batch, because matrix products of few rows are summed differently from row to row.
-        compile: play single worlds in native code, compiled at the first time (minutes) and kept in the user's cache;
-        the frames differ by rounding. Without a C++ compiler a warning says so and the world plays as without.
+        compile: play single worlds in native code, compiled at the first time (about a minute) and kept in the user's
+        cache, from where it loads in about 1.5 s; the frames differ by rounding. Without a C++ compiler a warning says
+        so in one line and the world plays as without.
         Raises ValueError where a file is missing, damaged or not in the manifest or the device cannot be used,
         FileNotFoundError where the folder is no world.
         """
@@ -248,7 +262,7 @@ class WorldModel:
         starts = Starts.load(folder / STARTS, info.height, info.width, index["start_actions"])
         world = cls(info, actions, **parts, starts=starts, fingerprint=fingerprint)
         if compile:
-            world.painter = engine.compiled(world.painter)
+            world.play_compiled()
         return world
 
     def save_pretrained(self, path: str | Path) -> None:

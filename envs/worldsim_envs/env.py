@@ -28,6 +28,9 @@ class WorldEnv(gym.Env):
                        `WorldModel`, which environments may share.
     steps:             denoising steps a frame, one of the world's `step_choices`; None takes the world's default.
     device:            where the network runs, as torch names it ("cpu", "cuda").
+    compile:           paint in native code, quicker and with other last bits: the first time compiles for about a
+                       minute and needs a C++ compiler, later ones load in about 1.5 s. Where that cannot be, a warning
+                       says so in one line and the world plays as without. A `WorldModel` is played as it was loaded.
     max_episode_steps: frames until `truncated`; None takes the world's own limit, -1 sets none.
     channel_actions:   actions are channel vectors (A,) float32 instead of the source game's own.
     history:           frames that `rewind` can take back; each costs a copy of the world's memory.
@@ -57,6 +60,7 @@ class WorldEnv(gym.Env):
         render_mode: str | None = None,
         steps: int | None = None,
         device: str = "cpu",
+        compile: bool = False,
         max_episode_steps: int | None = None,
         channel_actions: bool = False,
         history: int = 0,
@@ -66,7 +70,7 @@ class WorldEnv(gym.Env):
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"unknown render_mode {render_mode!r}; use None, 'rgb_array' or 'human'")
         limits = {"max_episode_steps": max_episode_steps, "ood_every": ood_every, "ood_limit": ood_limit}
-        self.rules = Rules(world, device=device, channel_actions=channel_actions, **limits)
+        self.rules = Rules(world, device=device, compile=compile, channel_actions=channel_actions, **limits)
         self.model = self.rules.model
         info = self.model.info
         self.render_mode = render_mode

@@ -24,7 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from worldsim.action import ActionSpec
-from worldsim.arguments import natural, positive
+from worldsim.arguments import add_compile, natural, positive
 from worldsim.player.clip import write_film
 from worldsim.replay import Replay, Round, describe
 from worldsim_envs.agents import Agent, load_agent
@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="denoising steps a frame: 1, 2 or 4 (default: the world's own)")
     parser.add_argument("--scale", type=_even, default=6, help="clip pixels a game pixel, even, 2..16 (default: 6)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add_compile(parser)
     parser.add_argument("--game", help="your own adapter of the real game, as module:Class (default: a known one)")
 
 
@@ -77,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     for path, suffix in ((args.out, ".mp4"), (sheet, ".png")):
         if path.suffix != suffix:
             raise ValueError(f"cannot write {str(path)!r}; give a name that ends in {suffix}")
-    env = WorldEnv(args.world, steps=args.steps, device=args.device)
+    env = WorldEnv(args.world, steps=args.steps, device=args.device, compile=args.compile)
     starts_rng, agent_rng = np.random.default_rng(args.seed).spawn(2)
     agent = load_agent(args.agent, env, agent_rng)
     for path in (args.out, sheet):

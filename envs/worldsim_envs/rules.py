@@ -34,6 +34,7 @@ class Rules:
 
     world:             a shipped world's name, a folder that `WorldModel.save_pretrained` wrote, or a `WorldModel`.
     device:            where the network runs, as torch names it; a `WorldModel` stays where it is.
+    compile:           play it in native code, as `WorldModel.from_pretrained` says; a `WorldModel` plays as it does.
     max_episode_steps: None takes the world's own limit, -1 sets none.
     channel_actions:   the actions are channel vectors (A,) float32 instead of the source game's own.
     ood_every:         tell the network's doubt of its frame (`WorldModel.doubt`, grey levels) in `info["ood"]` at every
@@ -48,6 +49,7 @@ class Rules:
         world: str | WorldModel,
         *,
         device: str = "cpu",
+        compile: bool = False,
         max_episode_steps: int | None = None,
         channel_actions: bool = False,
         ood_every: int = 0,
@@ -55,7 +57,8 @@ class Rules:
     ) -> None:
         from worldsim.world_model import WorldModel
 
-        self.model = world if isinstance(world, WorldModel) else WorldModel.from_pretrained(world, device=device)
+        is_model = isinstance(world, WorldModel)
+        self.model = world if is_model else WorldModel.from_pretrained(world, device=device, compile=compile)
         info, self.actions = self.model.info, self.model.actions
         self.limit = _limit(max_episode_steps, info.max_episode_steps)
         """Frames until an episode is truncated, or None."""

@@ -311,3 +311,16 @@ def test_a_float32_world_plays_too():
     vector = WorldVectorEnv(2, tiny_world(), exact=True)
     vector.reset(seed=5)
     assert vector.step([1, 2])[0].any()
+
+
+def test_a_batch_says_in_one_line_that_compiling_is_not_for_it(folder):
+    with pytest.warns(UserWarning, match="compile=True is for single worlds") as told:
+        vector = gym.make_vec("worldsim/World-v0", num_envs=2, world=folder, compile=True)
+    assert len(told) == 1 and "\n" not in str(told[0].message)
+    assert vector.unwrapped.model.engine == WorldModel.from_pretrained(folder).engine
+
+
+def test_worlds_painted_one_by_one_are_compiled_like_single_ones(folder, no_compiler):
+    with pytest.warns(UserWarning, match="playing without") as told:
+        gym.make_vec("worldsim/World-v0", num_envs=2, world=folder, exact=True, compile=True)
+    assert len(told) == 1 and "single worlds" not in str(told[0].message)

@@ -10,11 +10,14 @@ pytest.importorskip("pygame")
 from worldsim import latency  # noqa: E402
 
 
-def test_a_scripted_session_is_measured_in_a_process_of_its_own(world, monkeypatch, tmp_path):
+def test_a_scripted_session_is_measured_in_a_process_of_its_own(world, monkeypatch, tmp_path, no_compiler, capfd):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     out = tmp_path / "session.json"
-    assert latency.main([world, "--minutes", "0.05", "--fps", "20", "--json", str(out)]) == 0
+    assert latency.main([world, "--minutes", "0.05", "--fps", "20", "--compile", "--json", str(out)]) == 0
+    warned = [line for line in capfd.readouterr().err.splitlines() if line.startswith("latency: ")]
+    assert len(warned) == 1 and "playing without" in warned[0]
     told = json.loads(out.read_text())
+    assert told["engine"] in ("packed", "plain")
     assert told["video_driver"] == "dummy" and told["key_changes"] > 0 and told["frames"] > 3
     assert 0 < told["latency_p50_ms"] <= told["latency_p95_ms"] and 0 <= told["late_share"] <= 1
     assert told["cold_start_s"] > 0.1 and told["memory_mb"]["most"] >= told["memory_mb"]["first"] > 50

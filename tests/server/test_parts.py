@@ -2,15 +2,19 @@
 
 import socket
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 
 from worldsim import serve
 from worldsim.cli import main
+from worldsim.player.game import Game
 from worldsim.server import messages
 from worldsim.server.allowance import Allowance
 from worldsim.server.door import Door, door_for, is_loopback
+from worldsim.server.seat import Seat
 from worldsim.shelf import entry
 from worldsim_envs.env import WorldEnv
 
@@ -102,3 +106,33 @@ def test_options_of_measuring_go_together(capsys, argv):
 def test_the_address_of_all_interfaces_is_shown_as_the_machines_name():
     assert serve.address("0.0.0.0", 80, "abc") == f"http://{socket.gethostname()}:80/?token=abc"
     assert serve.address("::1", 80, None) == "http://[::1]:80/"
+
+
+def test_a_server_of_compiled_worlds_compiles_before_any_player_comes(world, serving, no_compiler):
+    with pytest.warns(UserWarning, match="playing without"):
+        with serving(world, "--compile") as server, server.player() as player:
+            assert player.hello()["controls"]["up"] == ["up"]
+
+
+def test_a_picture_is_on_its_way_before_its_frame_is_committed(world):
+    env, seat = WorldEnv(world), Seat(lambda: None)
+    on_its_way, waited = threading.Event(), []
+    commit = env.commit
+
+    def late_commit():
+        waited.append(on_its_way.wait(20))
+        return commit()
+
+    def make_game():
+        game = Game(env, world=world, seed=7)
+        env.commit = late_commit
+        return game
+
+    playing = threading.Thread(target=seat.play, args=(make_game,))
+    playing.start()
+    while playing.is_alive() and not isinstance(seat.next_message(), bytes):
+        time.sleep(0.005)
+    on_its_way.set()
+    seat.leave()
+    playing.join()
+    assert waited and all(waited)

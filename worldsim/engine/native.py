@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InvalidCxxCompiler
+from tqdm import tqdm
 
 from worldsim.cache import KVCache
 from worldsim.engine.network import Level, PackedDiT
@@ -37,9 +38,10 @@ def compiled(network: CausalDiT | PackedDiT, folder: Path | None = None) -> Caus
     files = {name: folder / f"{name}.pt2" for name in PASSES}
     missing = [name for name, file in files.items() if not file.is_file()]
     if missing and not _has_compiler():
-        warnings.warn("no C++ compiler was found; install g++ or clang for compiled worlds", stacklevel=2)
+        wanted = "no C++ compiler was found; install g++ or clang for compiled worlds; playing without"
+        warnings.warn(wanted, stacklevel=2)
         return network
-    for name in missing:
+    for name in tqdm(missing, desc="compiling, this once", unit="pass", disable=not missing):
         _compile(PASSES[name](network), network, files[name])
     return CompiledDiT(network, files)
 
@@ -49,6 +51,8 @@ class CompiledDiT:
 
     files: the compiled code of each of `PASSES`.
     """
+
+    engine = "compiled"
 
     def __init__(self, packed: PackedDiT, files: Mapping[str, Path]) -> None:
         self.packed = packed

@@ -32,6 +32,8 @@ class PackedDiT:
     It plays and has no parameters of its own; a batch at mixed noise levels goes to the plain network.
     """
 
+    engine = "packed"
+
     def __init__(self, plain: CausalDiT, sigmas: Iterable[float]) -> None:
         self.plain = plain
         self.stem = STEMS[type(plain.stem)](plain.stem)

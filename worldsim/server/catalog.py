@@ -15,12 +15,14 @@ WORLD = "worldsim/World-v0"  # any world, by name or folder
 class Catalog:
     """Worlds by their place on the menu; each is loaded once, when it is first wanted, and its weights are shared.
 
-    steps, device: of every environment, as `WorldEnv` takes them.
+    steps, device, compile: of every environment, as `WorldEnv` takes them.
     """
 
-    def __init__(self, worlds: Sequence[str], *, steps: int | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self, worlds: Sequence[str], *, steps: int | None = None, device: str = "cpu", compile: bool = False
+    ) -> None:
         self.entries = [entry(world) for world in worlds]
-        self._asked = {"steps": steps, "device": device}
+        self._asked = {"steps": steps, "device": device, "compile": compile}
         self._lock = threading.Lock()
         self._first: dict[int, gym.Env] = {}
 
