@@ -28,6 +28,8 @@ EXTRAS = {
     "fastapi": "serve",
     "matplotlib": "eval",
     "minigrid": "minigrid",
+    "onnx": "export",
+    "onnxruntime": "export",
     "playwright": "test",
     "pygame": "play",
     "stable_baselines3": "rl",

@@ -85,7 +85,7 @@ def normal_of(bits: Tensor) -> Tensor:
     The quantile is read off a table, linear in between. Its bins narrow with the tail's probability, so the error is
     below 1e-5 everywhere out to the largest number, 6.2.
     """
-    table, slope = _quantiles(bits.device)
+    table, slope = quantiles(bits.device)
     tail = ((bits & 0x7FFFFFFF) | 1).float().view(torch.int32)  # its probability times 2^31, above 0
     low = 23 - FINE_BITS
     within = (tail & ((1 << low) - 1)).float()
@@ -100,7 +100,7 @@ def _shifted(z: Tensor, bits: int) -> Tensor:
 
 
 @functools.cache
-def _quantiles(device: torch.device) -> tuple[Tensor, Tensor]:
+def quantiles(device: torch.device) -> tuple[Tensor, Tensor]:
     """Gaussian quantile at the lower edge of each bin of the tail's probability, and its slope over the bin's parts."""
     exponents = torch.arange(MAGNITUDE_BITS + 1, dtype=torch.float64)
     fractions = torch.arange(2**FINE_BITS, dtype=torch.float64) / 2**FINE_BITS

@@ -255,6 +255,10 @@ class CausalDiT(ModelMixin, ConfigMixin):
         is not known (the first frame of a world). The only writer of the cache."""
         known = torch.full(x_0.shape[:1], action is not None, device=x_0.device)
         action = x_0.new_zeros(len(x_0), self.config.action_size) if action is None else action
+        self.write(x_0, action, known, cache)
+
+    def write(self, x_0: Tensor, action: Tensor, known: Tensor, cache: KVCache) -> None:
+        """`commit` of worlds of which only some know the action that led to the frame; known: (B,) bool."""
         clean = x_0.new_zeros(len(x_0), 1)
         noise = self._embed_noise(clean, clean)
         tokens, _ = self._enter(x_0[:, None], cache.previous[:, None], noise)

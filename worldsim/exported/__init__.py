@@ -1,0 +1,1 @@
+"""Worlds that `worldsim export` wrote, played through onnxruntime: nothing here needs torch."""

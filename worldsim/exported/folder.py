@@ -1,0 +1,58 @@
+"""The folder of an exported world: what lies in it, and that it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from worldsim.worlds import MANIFEST
+
+SCHEMA = 1
+INDEX = "exported.json"
+ARRAYS = "arrays.npz"
+"""Start frames and actions, and the quantiles of the noise."""
+WEIGHTS = "weights.bin"
+"""The weights of all graphs; what two of them share stands in it once."""
+GRAPHS = ("denoise", "commit", "heads")
+
+
+def graph_file(name: str) -> str:
+    """The file of one of `GRAPHS`."""
+    return f"{name}.onnx"
+
+
+def read_folder(folder: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """Index and arrays of an exported world, after its files were checked against its manifest.
+
+    FileNotFoundError where the folder is none, ValueError where it is damaged, both in one line.
+    """
+    folder = Path(folder).expanduser()
+    if not (folder / MANIFEST).is_file() or not (folder / INDEX).is_file():
+        raise FileNotFoundError(f"'{folder}' is no exported world; `worldsim export WORLD --out FOLDER` writes one")
+    check_files(folder)
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        if index["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {index['schema']!r}, this worldsim reads {SCHEMA}")
+        with np.load(folder / ARRAYS) as arrays:
+            return index, dict(arrays)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"exported world '{folder}' is damaged ({error}); export it again") from None
+
+
+def check_files(folder: Path) -> None:
+    """ValueError in one line unless every file is as the manifest says and none that is needed is missing."""
+    try:
+        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        digests = {str(name): str(entry["sha256"]) for name, entry in listed.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"'{folder / MANIFEST}' is damaged; export the world again") from None
+    for name in (INDEX, ARRAYS, WEIGHTS, *map(graph_file, GRAPHS)):
+        file = folder / name
+        if name not in digests or not file.is_file():
+            raise ValueError(f"exported world '{folder}' lacks {name}; export it again")
+        if hashlib.sha256(file.read_bytes()).hexdigest() != digests[name]:
+            raise ValueError(f"'{file}' does not match its manifest (damaged or changed); export the world again")

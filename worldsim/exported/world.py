@@ -1,0 +1,159 @@
+"""An exported world in play: start states, steps, save states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from worldsim.action import ActionSpec
+from worldsim.exported.folder import GRAPHS, graph_file, read_folder
+from worldsim.exported.noise import Quantiles, Stream
+
+try:
+    import onnxruntime
+except ModuleNotFoundError:
+    message = 'an exported world needs onnxruntime: pip install "worldsim[export]"'
+    raise ModuleNotFoundError(message, name="onnxruntime") from None
+
+
+@dataclass
+class OnnxState:
+    """Everything that changes while a world is played."""
+
+    memory: dict[str, np.ndarray]
+    """As `worldsim.cache.KVCache.tensors`; a commit answers new arrays and never changes these."""
+    noise: Stream
+    last: np.ndarray
+    """(H, W, 3) uint8, the frame now on the screen."""
+    step_count: int = 0
+
+    def clone(self) -> OnnxState:
+        """An independent copy that continues exactly as this one would: a save state."""
+        return replace(self, memory=dict(self.memory), noise=replace(self.noise))
+
+
+@dataclass(frozen=True)
+class OnnxStep:
+    """What one step returns: frame (H, W, 3) uint8, reward, NaN where the network's answer held one, and the end."""
+
+    frame: np.ndarray
+    reward: float
+    ended: bool
+
+
+class OnnxWorld:
+    """A playable world without torch: `reset` to a start state, then `step` under actions.
+
+    folder: what `worldsim export` wrote. threads: of the processor, for one network call; None takes all cores.
+    Raises FileNotFoundError or ValueError in one line where the folder is no exported world or is damaged.
+    """
+
+    def __init__(self, folder: str | Path, *, threads: int | None = None) -> None:
+        index, arrays = read_folder(folder)
+        self.info: dict = index["world"]
+        """The fields of `worldsim.world_model.WorldInfo`."""
+        self.precision: str = index["precision"]
+        self.actions = ActionSpec.from_json(index["actions"])
+        self.sigmas = {int(steps): tuple(levels) for steps, levels in index["sigmas"].items()}
+        """Denoising steps a frame -> the noise levels of their network calls."""
+        self.rewards = np.array(index["rewards"], np.float32)
+        self.start_frames, self.start_actions = arrays["frames"], arrays["actions"]
+        """(S, K, H, W, 3) uint8; (S, K-1[, A]) native actions between them."""
+        self.quantiles = Quantiles(arrays["edges"], arrays["slopes"])
+        self._graphs = {name: Graph(Path(folder).expanduser() / graph_file(name), threads) for name in GRAPHS}
+
+    def reset(self, *, start: int = 0, seed: int = 0) -> OnnxState:
+        """A world that remembers one of the start states; seed: of its noise. ValueError for a start there is not."""
+        if not 0 <= start < len(self.start_frames):
+            raise ValueError(f"start={start!r}; this world has start states 0..{len(self.start_frames) - 1}")
+        frames, actions = self.start_frames[start], self.actions.encode(self.start_actions[start])
+        state = OnnxState(self._graphs["commit"].empty_memory(), Stream(seed), frames[-1])
+        unknown = np.zeros(self.actions.size, np.float32)
+        for frame, action, known in zip(frames, (unknown, *actions), (False, *[True] * len(actions)), strict=True):
+            state.memory = self._commit(state.memory, _to_network(frame), action, known)
+        return state
+
+    def step(self, state: OnnxState, action: np.ndarray, *, steps: int | None = None) -> OnnxStep:
+        """Change the state by one frame under an action vector (A,), painted in `steps` network calls.
+
+        `actions.encode` makes the vector of one of the game's own actions. ValueError for another shape or count.
+        """
+        vector, levels = self._checked(action), self._levels(steps)
+        painted = np.clip(self._paint(state, vector, levels), -1.0, 1.0)
+        sound = not np.isnan(painted).any()
+        frame = _to_pixels(painted) if sound else state.last
+        before, after = _to_network(state.last), _to_network(frame)
+        reward, ended = self._outcome(before, after)
+        state.memory = self._commit(state.memory, after, vector, True)
+        state.last, state.step_count = frame, state.step_count + 1
+        return OnnxStep(frame, reward if sound else float("nan"), ended)
+
+    def _paint(self, state: OnnxState, vector: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
+        """As `worldsim.sampler.FewStepSampler`: predict, noise again with fresh noise, repeat."""
+        shape = (1, 3, self.info["height"], self.info["width"])
+        x_t = state.noise.draw(shape, self.quantiles)
+        for sigma, sigma_next in zip(levels, (*levels[1:], None), strict=True):
+            asked = {"x_t": x_t, "sigma": np.array([sigma], np.float32), "action": vector[None], **state.memory}
+            x_0 = self._graphs["denoise"](asked)["x_0"]
+            if sigma_next is not None:
+                x_t = (1.0 - sigma_next) * x_0 + sigma_next * state.noise.draw(shape, self.quantiles)
+        return x_0
+
+    def _commit(self, memory: dict, frame: np.ndarray, vector: np.ndarray, known: bool) -> dict[str, np.ndarray]:
+        asked = {"frame": frame, "action": vector[None], "known": np.array([known]), **memory}
+        return {name.removeprefix("new."): array for name, array in self._graphs["commit"](asked).items()}
+
+    def _outcome(self, before: np.ndarray, after: np.ndarray) -> tuple[float, bool]:
+        """As `worldsim.heads.decide`."""
+        told = self._graphs["heads"]({"before": before, "after": after})
+        logits, end = told["reward_logits"][0], told["end_logit"][0]
+        sound = np.isfinite(logits).all() and np.isfinite(end)
+        return float(self.rewards[logits.argmax()]) if sound else float("nan"), bool(end > 0)
+
+    def _levels(self, steps: int | None) -> tuple[float, ...]:
+        steps = self.info["default_steps"] if steps is None else steps
+        if steps not in self.sigmas:
+            known = ", ".join(map(str, self.sigmas))
+            raise ValueError(f"steps={steps!r}; this world paints in {known} denoising steps")
+        return self.sigmas[steps]
+
+    def _checked(self, action: np.ndarray) -> np.ndarray:
+        if np.shape(action) != (self.actions.size,):
+            raise ValueError(f"action has shape {np.shape(action)}; give one vector ({self.actions.size},)")
+        return self.actions.encode_channels(action)
+
+
+class Graph:
+    """One ONNX graph: arrays by name in, arrays by name out; inputs that it does not use are left out."""
+
+    def __init__(self, file: Path, threads: int | None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or 0
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        self.inputs = {each.name: each for each in self.session.get_inputs()}
+        self.outputs = [each.name for each in self.session.get_outputs()]
+
+    def __call__(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        answers = self.session.run(self.outputs, {name: arrays[name] for name in self.inputs})
+        return dict(zip(self.outputs, answers, strict=True))
+
+    def empty_memory(self) -> dict[str, np.ndarray]:
+        """Zeros for each output that is called "new." and an input's name."""
+        names = [name.removeprefix("new.") for name in self.outputs]
+        shapes = {each.name.removeprefix("new."): each for each in self.session.get_outputs()}
+        kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
+        return {name: np.zeros(shapes[name].shape, kinds[shapes[name].type]) for name in names}
+
+
+def _to_network(pixels: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 -> (1, 3, H, W) float32 in [-1, 1], as `worldsim.codec.PixelCodec.encode`."""
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]).astype(np.float32) / np.float32(127.5) - np.float32(1)
+
+
+def _to_pixels(frame: np.ndarray) -> np.ndarray:
+    """The way back, as `worldsim.codec.PixelCodec.decode`."""
+    levels = np.rint((frame[0] + np.float32(1)) * np.float32(127.5)).astype(np.uint8)
+    return np.ascontiguousarray(levels.transpose(1, 2, 0))
