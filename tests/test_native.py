@@ -71,8 +71,7 @@ def test_compiled_code_answers_what_the_packed_network_does_and_is_found_again_o
 
 
 @needs_kernels
-def test_without_a_compiler_a_warning_says_so_and_the_packed_network_plays(packed, tmp_path, monkeypatch):
-    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+def test_without_a_compiler_a_warning_says_so_and_the_packed_network_plays(packed, tmp_path, no_compiler):
     with pytest.warns(UserWarning, match="no C\\+\\+ compiler was found; install g\\+\\+ or clang"):
         assert native.compiled(packed, tmp_path) is packed
 
