@@ -43,7 +43,7 @@ class Fingers:
         self._began, self._seconds = began, seconds
         self._held: set[str] = set()
         self._due = self._end = self._sample_due = float("inf")
-        self._over = False
+        self._over = self._renew = False
         self.cold_start_s: float | None = None
         self.memory: list[tuple[float, float]] = []
         """Seconds since the first frame, and megabytes of memory then."""
@@ -59,12 +59,14 @@ class Fingers:
         if now >= self._sample_due:
             self._sample(now)
         keys = self._window.poll()
-        return replace(keys, commands=(*keys.commands, "new")) if self._over else keys
+        renew, self._renew = self._renew, False  # once a round: the game obeys every wish that it finds waiting
+        return replace(keys, commands=(*keys.commands, "new")) if renew else keys
 
     def show(self, frame: np.ndarray, status, figures) -> None:
         """Show a frame; the first one starts the clock."""
         self._window.show(frame, status, figures)
-        self._over = status.mode == "over"
+        over = status.mode == "over"
+        self._over, self._renew = over, self._renew or (over and not self._over)
         if self.cold_start_s is None:
             now = time.perf_counter()
             self.cold_start_s = time.time() - self._began

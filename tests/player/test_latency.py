@@ -1,6 +1,7 @@
 """The scripted session that is measured."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import pytest
 pytest.importorskip("pygame")
 
 from worldsim import latency  # noqa: E402
+from worldsim.action import ActionSpec, Channel  # noqa: E402
+from worldsim.player.controls import Keys  # noqa: E402
 
 
 def test_a_scripted_session_is_measured_in_a_process_of_its_own(world, monkeypatch, tmp_path, no_compiler, capfd):
@@ -34,3 +37,23 @@ def test_growth_is_that_of_the_second_half():
     used = np.where(seconds < 60, 100 + seconds, 160 + (seconds - 60) / 60)
     told = latency.growth(list(zip(seconds, used, strict=True)))
     assert told["growth_a_minute"] == pytest.approx(1.0) and told["first"] == 100 and told["at_half"] == 160
+
+
+class Blind:
+    """A window without keys."""
+
+    def poll(self):
+        return Keys()
+
+    def show(self, frame, status, figures):
+        pass
+
+
+def test_a_round_that_is_over_is_followed_by_one_new_one_however_often_the_window_is_looked_at():
+    actions = ActionSpec([Channel("fire")], keys={"fire": ("space",)})
+    fingers = latency.Fingers(Blind(), actions, seconds=60, seed=0, began=0.0)
+    asked = []
+    for mode in ("play", "over", "over", "play", "over"):
+        fingers.show(None, SimpleNamespace(mode=mode), None)
+        asked += [sum("new" in fingers.poll().commands for _ in range(5))]
+    assert asked == [0, 1, 0, 0, 1]
