@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-pytest.importorskip("pygame")
+pygame = pytest.importorskip("pygame")
 
 from worldsim import latency  # noqa: E402
 from worldsim.action import ActionSpec, Channel  # noqa: E402
@@ -49,7 +49,9 @@ class Blind:
         pass
 
 
-def test_a_round_that_is_over_is_followed_by_one_new_one_however_often_the_window_is_looked_at():
+def test_a_round_that_is_over_is_followed_by_one_new_one_however_often_the_window_is_looked_at(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    pygame.display.init()
     actions = ActionSpec([Channel("fire")], keys={"fire": ("space",)})
     fingers = latency.Fingers(Blind(), actions, seconds=60, seed=0, began=0.0)
     asked = []
