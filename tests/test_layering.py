@@ -12,6 +12,8 @@ PACKAGES = {"worldsim": ROOT, "worldsim_envs": ROOT / "envs", "worldsim_training
 
 # Module of worldsim -> its layer; a module imports only from layers below its own.
 LAYERS = {
+    "worldsim.names": -1,
+    "worldsim.resident": 0,
     "worldsim.action": 0,
     "worldsim.arguments": 0,
     "worldsim.budget": 0,
@@ -48,6 +50,8 @@ LAYERS = {
 TORCH_FREE = {
     "worldsim.action",
     "worldsim.arguments",
+    "worldsim.names",
+    "worldsim.resident",
     "worldsim.budget",
     "worldsim.worlds",
     "worldsim.exported",

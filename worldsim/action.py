@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from worldsim.names import did_you_mean
 
 HELD = 0.5
 """A button counts as held from here."""
@@ -118,8 +119,7 @@ class ActionSpec:
         names = [channel.name for channel in self.channels]
         if name in names:
             return names.index(name)
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(name, names)
         raise ValueError(f"unknown action channel {name!r}; {hint}this world has {self._listed()}")
 
     def label(self, native: int | np.ndarray) -> str:
@@ -244,6 +244,5 @@ class ActionSpec:
 
 def _check_known(kind: str, name: object, known: Iterable[str]) -> None:
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(name, known)
         raise ValueError(f"unknown {kind} {name!r}; {hint}this world has {', '.join(known) or 'none'}")

@@ -11,13 +11,13 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
 from worldsim import __version__
+from worldsim.names import did_you_mean
 
 GROUP = "worldsim.commands"
 
@@ -63,8 +63,7 @@ def _run(argv: Sequence[str]) -> int:
     points = {point.name: point for point in sorted(entry_points(group=GROUP))}
     name = next((word for word in argv if not word.startswith("-")), None)
     if name is not None and name not in points:
-        nearest = get_close_matches(name, points, n=1)
-        hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+        hint = did_you_mean(name, points)
         raise ValueError(f"unknown command '{name}'; {hint}there are {', '.join(points)}")
     parser, commands = _parser(points)
     if name is None:

@@ -24,11 +24,11 @@ import numpy as np
 from worldsim.arguments import positive
 from worldsim.cli import one_line, warnings_in_one_line
 from worldsim.player.controls import Keys, key_names
+from worldsim.resident import resident_mb
 
 HOLD_S = (0.1, 0.8)
 """Shortest and longest time between two key changes of the script."""
 SAMPLE_S = 2.0
-STATM = Path("/proc/self/statm")
 
 
 class Fingers:
@@ -83,15 +83,6 @@ class Fingers:
     def _sample(self, now: float) -> None:
         self.memory.append((now - self._start, resident_mb()))
         self._sample_due = now + SAMPLE_S
-
-
-def resident_mb() -> float:
-    """Memory of this process in megabytes: what it has now on Linux, elsewhere the most that it ever had."""
-    if STATM.exists():
-        return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def growth(memory: list[tuple[float, float]]) -> dict[str, float]:

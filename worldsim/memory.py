@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
+
+from worldsim.resident import resident_mb
 
 SAMPLES = 200
 WARMUP_SHARE = 0.2
@@ -56,18 +56,6 @@ def median_slope(x: Sequence[float], y: Sequence[float]) -> float:
         return 0.0
     x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
     return float(np.median((y[second] - y[first]) / (x[second] - x[first])))
-
-
-def resident_mb() -> float:
-    """Megabytes of this process in memory; where the system does not tell (other than Linux), the most it ever had."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmRSS"))
-        return int(line.split()[1]) / 1024
-    import resource  # not there on Windows
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / (MEGABYTE if sys.platform == "darwin" else 1024)
 
 
 def device_mb(device: torch.device | str) -> float:

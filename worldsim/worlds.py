@@ -1,8 +1,9 @@
 """The shipped worlds: their names and folders."""
 
-from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
+
+from worldsim.names import did_you_mean
 
 MANIFEST = "manifest.json"
 
@@ -30,8 +31,7 @@ def world_path(name: str | Path) -> Path:
         )
     if len(folder.parts) > 1:
         raise FileNotFoundError(f"there is no world folder '{folder}'; give a folder that save_pretrained() wrote")
-    nearest = get_close_matches(str(name), shipped, n=1, cutoff=0.5)
-    hint = f"did you mean '{nearest[0]}'? " if nearest else ""
+    hint = did_you_mean(name, shipped, cutoff=0.5)
     known = ", ".join(shipped) or "none"
     raise ValueError(f"unknown world '{name}'; {hint}shipped worlds: {known}; or give the path of a world folder")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import multiprocessing
 import os
 import signal
@@ -22,6 +21,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 from tqdm import tqdm
 
+from worldsim.names import did_you_mean
 from worldsim_envs.games import Game, game_class
 from worldsim_training.config import DataConfig
 from worldsim_training.episodes import META, SCHEMA, SPLITS, Episode, read_episode, read_meta, write_episode, write_meta
@@ -156,8 +156,7 @@ def _check(config: CollectConfig, game: type[Game]) -> None:
             raise ValueError(f"{name}={getattr(config, name)} is too small; it must be at least {least}")
     for policy in config.policies:
         if policy not in game.policies():
-            near = difflib.get_close_matches(policy, game.policies(), n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = did_you_mean(policy, game.policies())
             raise ValueError(f"unknown policy {policy!r}; {hint}{game.name} has {', '.join(game.policies())}")
 
 

@@ -16,7 +16,6 @@ What the file leaves out stays as it is, but a key that it gives away does nothi
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
 import tomllib
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from worldsim.action import ActionSpec
+from worldsim.names import did_you_mean
 from worldsim.player.controls import COMMANDS, REWIND
 from worldsim.window import key_code
 
@@ -125,8 +125,7 @@ def _known(file: Path, where: str, name: Any, known: Iterable[str]) -> str:
     known = list(known)
     if name in known:
         return name
-    near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    hint = did_you_mean(name, known)
     raise ValueError(
         f"keys file '{file}': unknown name {name!r} in {where}; {hint}there is {', '.join(known) or 'none'}"
     )

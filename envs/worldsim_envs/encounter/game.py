@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 import numpy as np
 
 from worldsim.action import HELD, ActionSpec, Channel
+from worldsim.names import did_you_mean
 from worldsim_envs.encounter.bodies import follow, land_blows
 from worldsim_envs.encounter.minds import think
 from worldsim_envs.encounter.rules import BUTTONS, GESTURES, TEMPERAMENTS
@@ -94,6 +94,5 @@ def intent(held: Sequence[bool]) -> Intent:
 def check_temperament(name: str) -> None:
     """ValueError in one line, with the nearest name, for a temperament that there is not."""
     if name not in TEMPERAMENTS:
-        near = difflib.get_close_matches(str(name), TEMPERAMENTS, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        hint = did_you_mean(name, TEMPERAMENTS)
         raise ValueError(f"unknown temperament {name!r}; {hint}there is {', '.join(TEMPERAMENTS)}")

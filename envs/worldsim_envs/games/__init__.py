@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
 import sys
 
 from worldsim.action import ActionSpec
+from worldsim.names import did_you_mean
 from worldsim_envs.games.base import Game
 from worldsim_envs.games.boxing import Boxing
 from worldsim_envs.games.carracing import CarRacing
@@ -51,7 +51,7 @@ def game_class(name: str) -> type[Game]:
         return _own_class(*name.split(":", 1))
     if name not in GAMES:
         known = f"there is {', '.join(GAMES)}; or give an adapter of your own as module:Class"
-        raise ValueError(f"unknown game {name!r}; {_did_you_mean(name, GAMES)}{known}")
+        raise ValueError(f"unknown game {name!r}; {did_you_mean(name, GAMES)}{known}")
     return GAMES[name]
 
 
@@ -115,11 +115,6 @@ def _own_class(module_name: str, class_name: str) -> type[Game]:
     games = {name: kind for name, kind in kinds.items() if not inspect.isabstract(kind) and kind is not GymnasiumGame}
     if class_name not in games:
         known = f"there is {', '.join(games)}" if games else "it defines no whole subclass of Game"
-        hint = _did_you_mean(class_name, games)
+        hint = did_you_mean(class_name, games)
         raise ValueError(f"unknown game {class_name!r} in module {module_name!r}; {hint}{known}")
     return games[class_name]
-
-
-def _did_you_mean(name: str, known) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]!r}? " if near else ""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
+from worldsim.names import did_you_mean
 from worldsim_envs.encounter.rules import BUTTONS, GESTURES
 
 REST = "rest"
@@ -28,8 +27,7 @@ def _read_step(step: str) -> list[str]:
     held = [name.strip() for name in names.split("&")]
     for name in held:
         if name not in (*BUTTONS, REST):
-            near = difflib.get_close_matches(name, (*BUTTONS, REST), n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}? " if near else ""
+            hint = did_you_mean(name, (*BUTTONS, REST), cutoff=0.5)
             raise ValueError(f"unknown gesture {name!r}; {hint}there is {', '.join(BUTTONS)} and {REST}")
     button = _only(held)
     count = _count(times, step) if star else USUAL_FRAMES.get(button, 1)

@@ -1,0 +1,15 @@
+"""Names that somebody mistyped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(name: object, known: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """The hint "did you mean 'right'? ", for the middle of an error's line; empty where no known name is near.
+
+    cutoff: in [0, 1], how alike a name must be at least, as in `difflib.get_close_matches`.
+    """
+    near = get_close_matches(str(name), known, n=1, cutoff=cutoff)
+    return f"did you mean {near[0]!r}? " if near else ""
