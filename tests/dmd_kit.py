@@ -4,7 +4,6 @@ import torch
 from tiny import tiny_denoiser
 
 from worldsim.codec import PixelCodec
-from worldsim.models.dit import CausalDiT
 from worldsim.sampler import step_sigmas
 from worldsim_training import dmd
 from worldsim_training.config import DmdConfig, LoopConfig
@@ -76,20 +75,3 @@ def idle(denoiser, slopes):
     """The weights that learn nothing: of `no_action` only the detached memory of a first frame hears."""
     named = zip(denoiser.named_parameters(), slopes, strict=True)
     return [name for (name, _), slope in named if slope is None or not slope.any()]
-
-
-class CountingDenoiser(CausalDiT):
-    """The real network, with a list of what was asked of it while it played."""
-
-    @classmethod
-    def of(cls, denoiser):
-        denoiser.__class__, denoiser.calls = cls, []
-        return denoiser
-
-    def forward(self, x_t, sigma, action, cache):
-        self.calls.append(sigma[0].item())
-        return super().forward(x_t, sigma, action, cache)
-
-    def commit(self, x_0, action, cache):
-        self.calls.append("commit")
-        super().commit(x_0, action, cache)

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
+from counting_denoiser import CountingDenoiser
 from gaussian_world import GaussianWorld
 from tiny import HEIGHT, WIDTH, tiny_denoiser
 
-from worldsim.models.dit import CausalDiT
 from worldsim.rollout import next_frame, remember, rollout
 from worldsim.sampler import FewStepSampler, OdeSampler, ode_grid, step_sigmas
 
@@ -65,23 +65,6 @@ def naive_rollout(denoiser, past, actions, steps, noise):
                 x = (1 - lower) * answer + lower * noise()
         history.append(answer.clamp(-1, 1))
     return torch.stack(history[frames.shape[1] :], dim=1)
-
-
-class CountingDenoiser(CausalDiT):
-    """The real network, with a list of what was asked of it."""
-
-    @classmethod
-    def of(cls, denoiser):
-        denoiser.__class__, denoiser.calls = cls, []
-        return denoiser
-
-    def forward(self, x_t, sigma, action, cache):
-        self.calls.append(("denoise", sigma.tolist()))
-        return super().forward(x_t, sigma, action, cache)
-
-    def commit(self, x_0, action, cache):
-        self.calls.append(("commit", None if action is None else action.tolist()))
-        super().commit(x_0, action, cache)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])

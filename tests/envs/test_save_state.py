@@ -21,11 +21,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return WorldModel.from_pretrained(save_tiny_world(tmp_path_factory.mktemp("world")))
-
-
-@pytest.fixture(scope="module")
 def stranger(tmp_path_factory):
     """Another world of the same form."""
     return WorldModel.from_pretrained(save_tiny_world(tmp_path_factory.mktemp("stranger"), seed=1))

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode
-from tiny import HEIGHT, WIDTH, mortal_world, save_tiny_world
+from tiny import HEIGHT, WIDTH, mortal_world
 
 import worldsim  # noqa: F401 - registers the ids
-from worldsim.world_model import WorldModel
 from worldsim_envs.env import WorldEnv
 from worldsim_envs.vector import WorldVectorEnv
 
@@ -22,16 +21,6 @@ from worldsim_envs.sb3 import WorldVecEnv
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 WORLDS, LIMIT = 3, 4
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return str(save_tiny_world(tmp_path_factory.mktemp("world")))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return WorldModel.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import gymnasium as gym
 import pytest
 import torch
-from tiny import HEIGHT, WIDTH, save_tiny_world
+from tiny import HEIGHT, WIDTH
 
 import worldsim  # noqa: F401 - registers the ids
 
@@ -13,11 +13,6 @@ from torchrl.envs import GymWrapper
 from torchrl.envs.utils import check_env_specs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return str(save_tiny_world(tmp_path_factory.mktemp("world")))
 
 
 def test_torchrls_own_check_passes_and_a_rollout_has_the_worlds_pixels(folder):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from tiny import HEIGHT, WIDTH, mortal_world, save_tiny_world, tiny_world
+from tiny import HEIGHT, WIDTH, mortal_world, tiny_world
 
 import worldsim  # noqa: F401 - registers the ids
 from worldsim.world_model import WorldModel
@@ -18,16 +18,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 WORLDS, LIMIT = 3, 4
 MODES = [mode.value for mode in AutoresetMode]
 DISABLED, SAME_STEP = AutoresetMode.DISABLED, AutoresetMode.SAME_STEP
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return str(save_tiny_world(tmp_path_factory.mktemp("world")))
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return WorldModel.from_pretrained(folder)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class Start:
     """Reset options under which the source game stands at the same moment; None where they are not known."""
 
 
-class Starts:
+class Starts(ABC):
     """Beginnings in a ring. Before the first step along it the seed draws, unless one was asked for."""
 
     def __init__(self, count: int, at: int | None = None) -> None:
@@ -43,9 +44,9 @@ class Starts:
         self._at = 0 if self._at is None else (self._at + 1) % self._count
         return self.start(self._at)
 
+    @abstractmethod
     def start(self, index: int) -> Start:
         """One beginning of the ring."""
-        raise NotImplementedError
 
 
 class WorldStarts(Starts):
