@@ -22,7 +22,7 @@ def recording(tmp_path_factory):
 
 def test_a_clip_has_one_noise_level_and_all_its_frames_are_learnt(recording, monkeypatch):
     network = tiny_denoiser(height=HEIGHT, width=WIDTH, action_size=4, dim=16, depth=1)
-    config = BidirectionalConfig(pure_noise=0.25, weight_floor=0.3)
+    config = BidirectionalConfig(pure_noise=0.25, weight_floor=0.3, clean_start_share=0.0)
     stage = Bidirectional(network, config, ContextConfig(action_dropout=0.4))
     calls, whole = [], network.bidirectional
     monkeypatch.setattr(network, "bidirectional", lambda *words: calls.append((*words, whole(*words))) or calls[-1][-1])
@@ -37,6 +37,25 @@ def test_a_clip_has_one_noise_level_and_all_its_frames_are_learnt(recording, mon
     assert torch.equal(actions, clip.actions) and not known[~clip.known].any()
     assert abs(known[clip.known].float().mean() - 0.6) < 0.05
     weight = (0.3 / sigma.clamp(min=0.3)) ** 2
+    expected = ((answer - x_0).square().mean(dim=(2, 3, 4)) * weight).sum() / weight.sum()
+    assert torch.allclose(loss, expected, rtol=1e-4)
+
+
+def test_a_share_of_clips_begins_with_clean_frames_which_are_not_learnt(recording, monkeypatch):
+    network = tiny_denoiser(height=HEIGHT, width=WIDTH, action_size=4, dim=16, depth=1)
+    stage = Bidirectional(network, BidirectionalConfig(clean_start_share=0.75), ContextConfig())
+    calls, whole = [], network.bidirectional
+    monkeypatch.setattr(network, "bidirectional", lambda *words: calls.append((*words, whole(*words))) or calls[-1][-1])
+    clip = ClipSampler(recording, 4, 512, seed=0).sample()
+    loss = stage.loss(clip, torch.Generator().manual_seed(0))
+    ((noisy, sigma, _, _, answer),) = calls
+    x_0, clean = PixelCodec().encode(clip.frames), sigma == 0
+    assert torch.equal(noisy[clean], x_0[clean]) and not (noisy == x_0).all(dim=(2, 3, 4))[~clean].any()
+    count = clean.sum(dim=1)
+    assert torch.equal(clean, torch.arange(4) < count[:, None])  # they stand in front
+    shares = torch.bincount(count, minlength=5) / 512
+    assert torch.allclose(shares, torch.tensor([0.25, 0.25, 0.25, 0.25, 0.0]), atol=0.07)
+    weight = (0.3 / sigma.clamp(min=0.3)) ** 2 * ~clean
     expected = ((answer - x_0).square().mean(dim=(2, 3, 4)) * weight).sum() / weight.sum()
     assert torch.allclose(loss, expected, rtol=1e-4)
 

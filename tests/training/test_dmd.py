@@ -43,6 +43,24 @@ def test_a_score_sees_the_rollout_before_its_frame_and_nothing_after():
         assert (change[: PAST + 2] == 0).all() and (change[PAST + 2 :] > 1e-4).all()
 
 
+def test_bidirectional_scores_see_the_real_frames_clean_and_the_whole_rollout_noised():
+    run, scorer = imagined(network()), dmd.BidirectionalScorer(network(1), 1.0)
+    noisy, sigma = stage()._noised(run, torch.Generator().manual_seed(0))
+    levels = torch.cat((torch.zeros(len(sigma), PAST), sigma[:, None].expand(-1, FRAMES)), dim=1)
+    seen = torch.cat((run.frames[:, :PAST], noisy[:, PAST:]), dim=1)
+    given = run.conditions()
+    expected = scorer.teacher.bidirectional(seen, levels, given.actions, given.known)
+    other = torch.cat((-noisy[:, :PAST], noisy[:, PAST:]), dim=1)
+    for ask in (scorer.teacher_x_0, scorer.critic_x_0):
+        assert torch.equal(ask(noisy, sigma, run), expected) and torch.equal(ask(other, sigma, run), expected)
+        for frame in (PAST - 1, PAST + 1):  # the last real one, and one that comes later
+            frames, changed = run.frames.clone(), noisy.clone()
+            frames[:, frame] *= -1
+            changed[:, frame] *= -1
+            answer = ask(changed, sigma, replace(run, frames=frames))
+            assert (answer - expected)[:, PAST].abs().max() > 1e-5
+
+
 def test_teacher_and_critic_start_equal_and_only_the_teacher_is_guided():
     teacher = network(1)
     run = imagined(network())

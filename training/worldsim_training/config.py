@@ -97,6 +97,8 @@ class BidirectionalConfig(TeacherForcingConfig):
     """Stage 0, with the noise levels and weights of teacher forcing; the loop's defaults were never tuned."""
 
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(steps=4000, batch=16, learning_rate=1e-3))
+    clean_start_share: float = 0.5
+    """Share of clips whose first frames, 1 to all but one, are given clean, as a scorer gives the real ones."""
 
 
 @dataclass(frozen=True)

@@ -151,36 +151,42 @@ class TwinScorer(ABC):
 
     def teacher_x_0(self, noisy: Tensor, sigma: Tensor, run: Rollout) -> Tensor:
         """Under guidance towards the actions; without any where w = 1."""
-        levels = sigma[:, None].expand(noisy.shape[:2]).contiguous()
-        conditional = self._ask(self.teacher, noisy, levels, run.conditions())
+        conditional = self._ask(self.teacher, noisy, sigma, run, run.conditions())
         if self.w == 1.0:
             return conditional
-        return guided(conditional, self._ask(self.teacher, noisy, levels, run.conditions(known=False)), self.w)
+        return guided(conditional, self._ask(self.teacher, noisy, sigma, run, run.conditions(known=False)), self.w)
 
     def critic_x_0(self, noisy: Tensor, sigma: Tensor, run: Rollout) -> Tensor:
         """Never guided."""
-        return self._ask(self.critic, noisy, sigma[:, None].expand(noisy.shape[:2]).contiguous(), run.conditions())
+        return self._ask(self.critic, noisy, sigma, run, run.conditions())
 
     @staticmethod
     @abstractmethod
-    def _ask(network: CausalDiT, noisy: Tensor, sigma: Tensor, given: Conditions) -> Tensor:
-        """Clean frames (B, L, C, H, W) behind noisy ones at levels sigma (B, L)."""
+    def _ask(network: CausalDiT, noisy: Tensor, sigma: Tensor, run: Rollout, given: Conditions) -> Tensor:
+        """Clean frames (B, L, C, H, W) behind noisy ones at level sigma (B,)."""
 
 
 class CausalScorer(TwinScorer):
     """Scores that see no later frame and no later action (arXiv 2608.13391), from stage 1's network."""
 
     @staticmethod
-    def _ask(network: CausalDiT, noisy: Tensor, sigma: Tensor, given: Conditions) -> Tensor:
-        return given.predict(network, noisy, sigma)
+    def _ask(network: CausalDiT, noisy: Tensor, sigma: Tensor, run: Rollout, given: Conditions) -> Tensor:
+        return given.predict(network, noisy, sigma[:, None].expand(noisy.shape[:2]).contiguous())
 
 
 class BidirectionalScorer(TwinScorer):
-    """Scores of whole clips, later frames and later actions included (arXiv 2506.08009), from stage 0's network."""
+    """Scores of whole clips, later frames and later actions included (arXiv 2506.08009), from stage 0's network.
+
+    It sees the real frames in front of a rollout clean, as the causal one does: noised like the rest they would leave
+    it to guess, at high noise, which scene this is.
+    """
 
     @staticmethod
-    def _ask(network: CausalDiT, noisy: Tensor, sigma: Tensor, given: Conditions) -> Tensor:
-        return network.bidirectional(noisy, sigma, given.actions, given.known)
+    def _ask(network: CausalDiT, noisy: Tensor, sigma: Tensor, run: Rollout, given: Conditions) -> Tensor:
+        seen = torch.cat((run.frames[:, : run.context], noisy[:, run.context :]), dim=1)
+        levels = sigma[:, None].repeat(1, noisy.shape[1])
+        levels[:, : run.context] = 0.0
+        return network.bidirectional(seen, levels, given.actions, given.known)
 
 
 SCORERS = {"causal": CausalScorer, "bidirectional": BidirectionalScorer}
