@@ -224,7 +224,20 @@ def test_recorded_play_shows_every_reaction_and_most_of_the_table():
                 cells.add((told.temperament, told.mood, told.gesture))
                 reactions.add(told.reaction)
     assert reactions == set(REACTIONS)
-    assert len(cells) >= 48  # of 60
+    assert len(cells) >= 54  # of 60
+
+
+def test_recorded_temperaments_often_change_between_a_gesture_and_its_answer():
+    game, changed, answers = make_game("encounter"), 0, 0
+    for seed in range(12):
+        for policy in ("visitor", "random"):
+            _, told, actions = play(game, policy, seed, 300)
+            for each in told:
+                asked = game.actions.index(f"npc_{each.temperament}")
+                changed += not actions[each.gesture_frame - 1][asked]
+                assert actions[each.onset_frame - 1][asked]
+            answers += len(told)
+    assert 0.15 < changed / answers < 0.3
 
 
 def test_recorded_actions_name_exactly_one_mind_of_each_npc():

@@ -9,14 +9,16 @@ from worldsim_envs.encounter.rules import BUTTONS, GESTURES, IDLE, NEAREST, REAC
 from worldsim_envs.encounter.scene import Figure
 from worldsim_envs.games.base import Game
 
-CHANGE_CHANCE, MOODY_CHANGE_CHANCE = 0.003, 0.015
+CHANGE_CHANCE, MOODY_CHANGE_CHANCE = 0.003, 0.03
 """Of a new temperament for an NPC in each frame, calm or in a mood, so that all moods come with all temperaments."""
+AWAITED_CHANGE_CHANCE = 0.12
+"""The same in each frame between a gesture and its answer: who the NPC has just become decides, not who it was."""
 GESTURE_CHANCES = (0.16, 0.16, 0.18, 0.16, 0.22, 0.12)
 """Of each of `GESTURES`. Strikes more often: they lead to the moods, and are answered only from near."""
 
 
 class Conditions:
-    """The temperament of each NPC: drawn evenly, changed now and then."""
+    """The temperament of each NPC: drawn evenly, changed now and then, most often while an answer is awaited."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.rng = rng
@@ -27,7 +29,7 @@ class Conditions:
         if not self.names:
             self.names = [str(name) for name in self.rng.choice(TEMPERAMENTS, len(npcs))]
         for slot, npc in enumerate(npcs):
-            if self.rng.random() < (CHANGE_CHANCE if npc.mood == "calm" else MOODY_CHANGE_CHANCE):
+            if self.rng.random() < _change_chance(npc):
                 self.names[slot] = str(self.rng.choice(TEMPERAMENTS))
         return {f"{slot}_{name}": 1.0 for slot, name in zip(SLOTS, self.names, strict=False)}
 
@@ -162,6 +164,12 @@ class Duet:
             self.drivers.append(kind(self.rng))
         driver = self.drivers[i]
         return driver(npc, [player]) if isinstance(driver, Visit) else driver(npc, player)
+
+
+def _change_chance(npc: Figure) -> float:
+    if npc.noticed is not None:
+        return AWAITED_CHANGE_CHANCE
+    return CHANGE_CHANCE if npc.mood == "calm" else MOODY_CHANGE_CHANCE
 
 
 def towards(me: Figure, other: Figure) -> str:
