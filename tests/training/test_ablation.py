@@ -1,6 +1,7 @@
 """The ablation command: every cell is there, a second run does nothing, one that fails leaves the others alone."""
 
 import json
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,18 @@ def finished(tmp_path_factory):
 
 def cells_of(folder):
     return json.loads((folder / "run" / "ablation.json").read_text())["cells"]
+
+
+def test_processes_of_seeds_see_one_gpu_each(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-ab")
+    named = ablation.visible_gpus()
+    shares, seen = multiprocessing.SimpleQueue(), []
+    for gpu in named:
+        shares.put(gpu)
+    for _ in named:
+        ablation.see_one_gpu(shares)
+        seen.append(ablation.visible_gpus())
+    assert seen == [["5"], ["GPU-ab"]]
 
 
 def test_every_cell_is_run_and_scored_at_its_own_number_of_steps(finished):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator
 from concurrent import futures
@@ -164,16 +165,32 @@ def _link_stages(task: Task) -> None:
 
 
 def _train_together(config: AblationConfig, deadline: float) -> list[bool]:
-    """`train_seed` of all seeds, `workers` at a time, each in a process of its own."""
+    """`train_seed` of all seeds, `workers` at a time, each in a process and, where there are as many, on a GPU of its
+    own."""
     spawn = multiprocessing.get_context("spawn")
     total = len(config.seeds) * sum(1 for _ in tasks(config, config.seeds[0]))
-    with futures.ProcessPoolExecutor(config.workers, spawn) as pool, tqdm(total=total, desc="ablation") as bar:
+    shares, gpus = spawn.SimpleQueue(), visible_gpus()
+    for worker in range(config.workers):
+        shares.put(gpus[worker % len(gpus)] if gpus else "")
+    pools = futures.ProcessPoolExecutor(config.workers, spawn, see_one_gpu, (shares,))
+    with pools as pool, tqdm(total=total, desc="ablation") as bar:
         asked = [pool.submit(_train_aside, config, seed, deadline) for seed in config.seeds]
         left: set[futures.Future[bool]] = set(asked)
         while left:
             _, left = futures.wait(left, POLL_S)
             bar.update(ablation_table.finished(config) - bar.n)
         return [each.result() for each in asked]
+
+
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES calls the GPUs that this process may use."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+
+
+def see_one_gpu(shares: multiprocessing.SimpleQueue[str]) -> None:
+    """In a new process, before it touches CUDA: it sees the next GPU of the queue alone."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = shares.get()
 
 
 def _train_aside(config: AblationConfig, seed: int, deadline: float) -> bool:

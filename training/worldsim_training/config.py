@@ -289,7 +289,8 @@ class AblationConfig(TrainingConfig):
     scorings: tuple[str, ...] = ("causal", "bidirectional")
     student_steps: tuple[int, ...] = (1, 2, 4)
     workers: int = 1
-    """Seeds that are trained at a time, each in a process of its own; 1 trains them here, one after another."""
+    """Seeds that are trained at a time, each in a process and, as far as they go, on a GPU of its own; 1 trains them
+    here, one after another."""
     gates: GatesConfig = field(default_factory=lambda: GatesConfig(enabled=False))
 
 
