@@ -31,7 +31,7 @@ class KVCache:
     previous:      (B, C, H, W) the last committed frame in the network's space.
     frames:        (B,) int64 number of frames committed since the start of each world; slots older than that are empty.
 
-    The only writer is the network's `commit`; `clear`, `forget`, `put` and the copies are the world's.
+    The only writer is the network's `commit`; `clear`, `forget`, `put`, `move_to` and the copies are the world's.
     """
 
     keys: list[Tensor]
@@ -107,6 +107,15 @@ class KVCache:
         new = other.tensors()
         for name, tensor in self.tensors().items():
             tensor[rows] = new[name]
+
+    def move_to(self, place: KVCache) -> None:
+        """Change both: this memory lies in the tensors of `place` from now on, of its size, which take its content."""
+        mine = self.tensors()
+        for name, tensor in place.tensors().items():
+            if tensor is not mine[name]:
+                tensor.copy_(mine[name])
+        self.keys, self.values, self.turned = list(place.keys), list(place.values), list(place.turned)
+        self.previous, self.frames = place.previous, place.frames
 
     def to(self, device: torch.device | str) -> KVCache:
         """The same memory on that device, a copy only where it is another one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import torch
@@ -58,9 +59,15 @@ def decide(reward_logits: Tensor, end_logit: Tensor, rewards: Sequence[float]) -
 
     The reward is NaN where any logit of that world is not finite.
     """
-    values = torch.tensor(rewards, device=reward_logits.device)
+    values = _values(tuple(rewards), reward_logits.device)
     sound = reward_logits.isfinite().all(dim=1) & end_logit.isfinite()
     return values[reward_logits.argmax(dim=1)].masked_fill(~sound, torch.nan), end_logit > 0
+
+
+@functools.cache
+def _values(rewards: tuple[float, ...], device: torch.device) -> Tensor:
+    """The reward values on the device, sent there once: sending would wait for a GPU."""
+    return torch.tensor(rewards, device=device)
 
 
 def outcome_loss(reward_logits: Tensor, end_logit: Tensor, rewards: Tensor, ended: Tensor, values: Tensor) -> Tensor:

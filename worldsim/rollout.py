@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,6 +20,13 @@ class Denoiser(Protocol):
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None: ...
 
 
+@runtime_checkable
+class LevelDenoiser(Denoiser, Protocol):
+    """A network that also takes the level as a number, one for all worlds: nothing has to come back from a GPU."""
+
+    def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor: ...
+
+
 Sampler = Callable[[Denoise, Noise], Tensor]
 
 
@@ -27,9 +34,16 @@ def next_frame(denoiser: Denoiser, sampler: Sampler, cache: KVCache, action: Ten
     """Paint the frame that `action` (B, A) leads to: (B, C, H, W) in [-1, 1]. Writes nothing to the cache."""
 
     def denoise(x_t: Tensor, sigma: float) -> Tensor:
-        return denoiser(x_t, x_t.new_full((len(x_t),), float(sigma)), action, cache)
+        return at_level(denoiser, x_t, float(sigma), action, cache)
 
     return sampler(denoise, noise).clamp(-1.0, 1.0)
+
+
+def at_level(denoiser: Denoiser, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor:
+    """The denoiser's clean frame (B, C, H, W) from noisy ones that are all at the level sigma in [0, 1]."""
+    if isinstance(denoiser, LevelDenoiser):
+        return denoiser.at_level(x_t, sigma, action, cache)
+    return denoiser(x_t, x_t.new_full((len(x_t),), sigma), action, cache)
 
 
 def rollout(denoiser: Denoiser, sampler: Sampler, cache: KVCache, actions: Tensor, noise: Noise) -> Tensor:

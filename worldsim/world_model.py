@@ -18,11 +18,12 @@ from torch import Tensor
 
 from worldsim import engine
 from worldsim.action import ActionSpec
+from worldsim.cache import KVCache
 from worldsim.codec import PixelCodec
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.noise import NoiseStream
-from worldsim.rollout import Sampler, next_frame, remember
+from worldsim.rollout import Sampler, at_level, next_frame, remember
 from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, add_noise, step_sigmas
 from worldsim.world_state import WorldState
 from worldsim.worlds import MANIFEST, world_path
@@ -123,6 +124,7 @@ class WorldModel:
         self.heads = heads.eval().requires_grad_(False)
         self.reader = engine.packed_head(self.heads)
         """The heads as they are played."""
+        self._graphs = engine.frame_graphs(self.painter, self._paint_frame, self._commit_frame)
         self.starts = starts
         self.codec = codec or PixelCodec()
         self.fingerprint = fingerprint
@@ -138,13 +140,19 @@ class WorldModel:
         """What paints: "plain", the network as it is written, "packed" or "compiled". Each has last bits of its own."""
         return "plain" if self.painter is self.denoiser else self.painter.engine
 
+    @property
+    def is_graphed(self) -> bool:
+        """Whether a frame's two halves are one CUDA graph each."""
+        return self._graphs is not None and self._graphs.works
+
     def play_plain(self) -> None:
         """Change how the world is played: by the networks as they are written."""
-        self.painter, self.reader = self.denoiser, self.heads
+        self.painter, self.reader, self._graphs = self.denoiser, self.heads, None
 
     def play_compiled(self) -> None:
-        """Change how single worlds are played: in native code, see `from_pretrained`. A warning says where not."""
+        """Change how worlds are played: in compiled code, see `from_pretrained`. A warning says where not."""
         self.painter = engine.compiled(self.painter)
+        self._graphs = engine.frame_graphs(self.painter, self._paint_frame, self._commit_frame)
 
     # --- playing ---
 
@@ -184,9 +192,9 @@ class WorldModel:
         """
         self._check_frame(state, frame)
         noise = NoiseStream(state.noise.seeds ^ DOUBT_STREAM, state.noise.used.clone())
-        clean, sigma = self._to_network(frame), torch.full((len(frame),), DOUBT_SIGMA, device=self.device)
-        noisy = add_noise(clean, noise.draw(clean.shape[1:]), sigma)
-        again = self.painter(noisy, sigma, action.to(self.device), state.cache).clamp(-1.0, 1.0)
+        clean, action = self._to_network(frame), self._sent(action)
+        noisy = add_noise(clean, noise.draw(clean.shape[1:]), clean.new_full((), DOUBT_SIGMA))
+        again = at_level(self.painter, noisy, DOUBT_SIGMA, action, state.cache).clamp(-1.0, 1.0)
         return 127.5 * (again.float() - clean).square().flatten(1).mean(dim=1).sqrt()
 
     @torch.no_grad()
@@ -194,37 +202,49 @@ class WorldModel:
         """The next frame (B, 3, H, W) uint8; changes only where the state's noise stands, so it can be shown first."""
         return self.paint_checked(state, action, steps=steps)[0]
 
+    @torch.no_grad()
     def paint_checked(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> tuple[Tensor, Tensor]:
         """`paint`, and (B,) bool whether the network's answer was free of NaN; where not, the frame is the last one."""
-        return self._painted(self._sampler(steps), state, action)
-
-    def paint_with(self, sampler: Sampler, state: WorldState, action: Tensor) -> Tensor:
-        """`paint` with any sampler, such as the many-step teacher's `OdeSampler`."""
-        return self._painted(sampler, state, action)[0]
-
-    def _sampler(self, steps: int | None) -> FewStepSampler:
-        return FewStepSampler(self.info.sigmas(self.info.default_steps if steps is None else steps))
+        sampler = FewStepSampler(self.info.sigmas(self.info.default_steps if steps is None else steps))
+        self._check_action(state, action)
+        paint = self._paint_frame if self._graphs is None else self._graphs.paint
+        return paint(sampler, state.noise, state.last, self._sent(action), state.cache)
 
     @torch.no_grad()
-    def _painted(self, sampler: Sampler, state: WorldState, action: Tensor) -> tuple[Tensor, Tensor]:
+    def paint_with(self, sampler: Sampler, state: WorldState, action: Tensor) -> Tensor:
+        """`paint` with any sampler, such as the many-step teacher's `OdeSampler`."""
         self._check_action(state, action)
-        shape = state.cache.previous.shape[1:]
-
-        frame = next_frame(self.painter, sampler, state.cache, action.to(self.device), lambda: state.noise.draw(shape))
-        sound = ~frame.isnan().flatten(1).any(dim=1)
-        return torch.where(sound[:, None, None, None], self.codec.decode(frame), state.last), sound
+        return self._paint_frame(sampler, state.noise, state.last, self._sent(action), state.cache)[0]
 
     @torch.no_grad()
     def commit(self, state: WorldState, frame: Tensor, action: Tensor) -> Step:
         """Change the state: write the painted frame (B, 3, H, W) uint8 to memory, read reward and end off it."""
         self._check_action(state, action)
         self._check_frame(state, frame)
-        painted = self._to_network(frame)
-        reward, ended = self.reader.read(self._to_network(state.last), painted)
-        self.painter.commit(painted, action.to(self.device), state.cache)
+        frame = frame.to(self.device)
+        commit = self._commit_frame if self._graphs is None else self._graphs.commit
+        reward, ended = commit(frame, state.last, self._sent(action), state.cache)
         state.last = frame.clone()
         state.step_count += 1
         return Step(frame, reward, ended)
+
+    def _paint_frame(
+        self, sampler: Sampler, noise: NoiseStream, last: Tensor, action: Tensor, cache: KVCache
+    ) -> tuple[Tensor, Tensor]:
+        shape = cache.previous.shape[1:]
+        frame = next_frame(self.painter, sampler, cache, action, lambda: noise.draw(shape))
+        sound = ~frame.isnan().flatten(1).any(dim=1)
+        return torch.where(sound[:, None, None, None], self.codec.decode(frame), last), sound
+
+    def _commit_frame(self, frame: Tensor, last: Tensor, action: Tensor, cache: KVCache) -> tuple[Tensor, Tensor]:
+        painted = self.codec.encode(frame)
+        reward, ended = self.reader.read(self.codec.encode(last), painted)
+        self.painter.commit(painted, action, cache)
+        return reward, ended
+
+    def _sent(self, action: Tensor) -> Tensor:
+        """The action where the network is, without waiting for a GPU's earlier work."""
+        return action.to(self.device, non_blocking=True)
 
     # --- saving ---
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from worldsim.engine.frames import Commit, FrameGraphs, Paint
+from worldsim.engine.gpu import GpuDiT
 from worldsim.engine.graphs import GraphedDiT
 from worldsim.engine.heads import PackedOutcomeHead
 from worldsim.engine.memory import keep_memory
@@ -21,19 +23,24 @@ if TYPE_CHECKING:
 
 
 def packed(network: CausalDiT, sigmas: Iterable[float] = ()) -> CausalDiT | PackedDiT:
-    """The network for play: the same answers up to rounding, faster on a CPU in bfloat16; elsewhere the network itself.
+    """The network for play: the same answers up to rounding, faster, in bfloat16; elsewhere the network itself.
 
     sigmas: the noise levels that will be asked for, whose constants are worked out now; others are worked out at each
     call. The weights must not change any more. Changes how the process keeps its memory, see `keep_memory`.
     """
     if type(network) is not CausalDiT or not _suits(network):
         return network
-    keep_memory()
+    if network.device.type == "cpu":
+        keep_memory()
     return PackedDiT(network, sigmas)
 
 
-def compiled(network: CausalDiT | PackedDiT, folder: Path | None = None) -> CausalDiT | PackedDiT | CompiledDiT:
-    """`worldsim.engine.native.compiled`; the compiler is loaded here only."""
+def compiled(
+    network: CausalDiT | PackedDiT, folder: Path | None = None
+) -> CausalDiT | PackedDiT | CompiledDiT | GpuDiT:
+    """`worldsim.engine.native.compiled` on a CPU, whose compiler is loaded here only; `GpuDiT` on a GPU."""
+    if isinstance(network, PackedDiT) and network.plain.device.type == "cuda":
+        return GpuDiT(network)
     from worldsim.engine.native import compiled
 
     return compiled(network, folder)
@@ -42,6 +49,13 @@ def compiled(network: CausalDiT | PackedDiT, folder: Path | None = None) -> Caus
 def packed_head(head: OutcomeHead) -> OutcomeHead | PackedOutcomeHead:
     """The outcome head for play, likewise."""
     return PackedOutcomeHead(head) if type(head) is OutcomeHead and _suits(head) else head
+
+
+def frame_graphs(painter: object, paint: Paint, commit: Commit) -> FrameGraphs | None:
+    """Paint and commit, which play that network, as CUDA graphs; None where it is not one rewritten for a GPU."""
+    packed = painter.packed if isinstance(painter, GpuDiT) else painter
+    on_gpu = isinstance(packed, PackedDiT) and packed.plain.device.type == "cuda"
+    return FrameGraphs(paint, commit) if on_gpu else None
 
 
 def graphed(network: CausalDiT, *, compiled: bool = False) -> CausalDiT | GraphedDiT:
@@ -59,7 +73,8 @@ def graphed(network: CausalDiT, *, compiled: bool = False) -> CausalDiT | Graphe
 
 def _suits(network: nn.Module) -> bool:
     weight = next(network.parameters())
-    return weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and has_kernels()
+    can = {"cpu": has_kernels, "cuda": lambda: True}.get(weight.device.type, lambda: False)
+    return weight.dtype == torch.bfloat16 and can()
 
 
 def has_kernels() -> bool:

@@ -10,6 +10,8 @@ from torch import Tensor
 from worldsim.cache import KVCache
 from worldsim.models.dit import CausalDiT
 
+Answer = Tensor | tuple[Tensor, ...] | None
+
 WARMUP_CALLS = 2
 """Before a recording, which must meet no library that still has to load its kernels."""
 
@@ -79,7 +81,7 @@ class Recorded:
     """One pass as a CUDA graph over inputs at fixed places; what it changes beside, it changes at every call."""
 
     @torch.no_grad()
-    def __init__(self, work: Callable[..., Tensor | None], *inputs: Tensor) -> None:
+    def __init__(self, work: Callable[..., Answer], *inputs: Tensor) -> None:
         self.inputs = [each.clone() for each in inputs]
         self.graph = torch.cuda.CUDAGraph()
         with _autocast_without_memory():
@@ -87,10 +89,10 @@ class Recorded:
             with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
                 self.answer = work(*self.inputs)
 
-    def __call__(self, *given: Tensor) -> Tensor | None:
+    def __call__(self, *given: Tensor) -> Answer:
         """What the pass answers; the next call overwrites it."""
         for place, each in zip(self.inputs, given, strict=True):
-            place.copy_(each)
+            place.copy_(each, non_blocking=True)
         self.graph.replay()
         return self.answer
 

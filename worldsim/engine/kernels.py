@@ -1,6 +1,6 @@
-"""Linear layers and convolutions through oneDNN, with the weight reordered once instead of at every call.
+"""Linear layers and convolutions as a device takes them best, arranged once instead of at every call.
 
-While a pass is traced for the compiler they are torch's own layers, which the compiler reorders itself.
+On a CPU they go through oneDNN. On a GPU, and while a pass is traced for a compiler, they are torch's own layers.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ class Linear:
     """`nn.Linear` and the activation after it, in one kernel. weight: (out, in) bfloat16."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: str = "none") -> None:
-        self.plain = weight.detach()
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(self.plain.contiguous(), ROWS)
+        self.plain = weight.detach().contiguous()
         self.bias = None if bias is None else bias.detach()
         self.activation, self.traced = ACTIVATIONS[activation], TRACED[activation]
-        self.kernel = torch.ops.mkldnn._linear_pointwise.default
+        self.reorders = self.plain.device.type == "cpu"
+        if self.reorders:
+            self.weight = torch.ops.mkldnn._reorder_linear_weight(self.plain, ROWS)
+            self.kernel = torch.ops.mkldnn._linear_pointwise.default
 
     @classmethod
     def of(cls, plain: nn.Linear, activation: str = "none") -> Linear:
@@ -35,7 +37,7 @@ class Linear:
         return cls(plain.weight, plain.bias, activation)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():
+        if not self.reorders or torch.compiler.is_compiling():
             return self.traced(F.linear(x, self.plain, self.bias))
         return self.kernel(x, self.weight, self.bias, *self.activation)
 
@@ -50,11 +52,13 @@ class Convolution:
         self, weight: Tensor, bias: Tensor, *, stride: int = 1, padding: int = 0, activation: str = "none"
     ) -> None:
         self.shape = ([padding] * 2, [stride] * 2, [1, 1], 1)
-        self.plain = weight.detach().contiguous()
-        self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.plain, *self.shape)
-        self.bias = bias.detach()
+        self.reorders = weight.device.type == "cpu"
+        order = torch.contiguous_format if self.reorders else torch.channels_last
+        self.plain, self.bias = weight.detach().contiguous(memory_format=order), bias.detach()
         self.activation, self.traced = ACTIVATIONS[activation], TRACED[activation]
-        self.kernel = torch.ops.mkldnn._convolution_pointwise.default
+        if self.reorders:
+            self.weight = torch.ops.mkldnn._reorder_convolution_weight(self.plain, *self.shape)
+            self.kernel = torch.ops.mkldnn._convolution_pointwise.default
 
     @classmethod
     def of(cls, plain: nn.Conv2d, activation: str = "none") -> Convolution:
@@ -63,7 +67,7 @@ class Convolution:
         return cls(plain.weight, plain.bias, stride=stride, padding=padding, activation=activation)
 
     def __call__(self, x: Tensor) -> Tensor:
-        if torch.compiler.is_compiling():
+        if not self.reorders or torch.compiler.is_compiling():
             padding, stride, *_ = self.shape
             return self.traced(F.conv2d(x, self.plain, self.bias, stride=stride, padding=padding))
         return self.kernel(x, self.weight, self.bias, *self.shape, *self.activation)

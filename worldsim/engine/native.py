@@ -102,7 +102,7 @@ class CommitPass(nn.Module):
         self.packed = packed
 
     def forward(self, x_0: Tensor, level: Constants, action: Tensor, memory: dict[str, Tensor]) -> tuple[()]:
-        self.packed.write(x_0, Level(*level), self.packed.steers(action), KVCache.of(memory))
+        self.packed.write_steered(x_0, Level(*level), action, KVCache.of(memory))
         return ()
 
 

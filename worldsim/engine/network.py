@@ -59,7 +59,12 @@ class PackedDiT:
         asked = set(sigma.tolist())
         if len(asked) > 1:
             return self.plain(x_t, sigma, action, cache)
-        return self.denoise(x_t, self.level_of(asked.pop()), action, cache)
+        return self.at_level(x_t, asked.pop(), action, cache)
+
+    @torch.inference_mode()
+    def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor:
+        """As `CausalDiT.forward` of worlds at one noise level, for which nothing has to come back from a GPU."""
+        return self.denoise(x_t, self.level_of(sigma), action, cache)
 
     @torch.inference_mode()
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
@@ -86,13 +91,18 @@ class PackedDiT:
             cache.push(layer, key, value)
         cache.advance(x_0)
 
+    def write_steered(self, x_0: Tensor, level: Level, action: Tensor, cache: KVCache) -> None:
+        """`write` after an action (B, A) that is known."""
+        self.write(x_0, level, self.steers(action), cache)
+
     def level_of(self, sigma: float) -> Level:
         """The constants of a noise level, worked out now where it was not announced."""
-        return self.levels.get(sigma) or self._level(sigma)
+        return self.levels.get(_float32(sigma)) or self._level(sigma)
 
     @torch.no_grad()
     def _level(self, sigma: float) -> Level:
-        noise = self.plain._embed_noise(torch.tensor([sigma]), torch.tensor([0.0]))
+        asked, clean = torch.tensor([[sigma], [0.0]], device=self.position.device)
+        noise = self.plain._embed_noise(asked, clean)
         modulation = self.plain.modulation(F.silu(noise)).view(9, -1)
         blocks = [block.table(modulation) for block in self.blocks]
         return Level(self.stem.table(noise), blocks, self.head.table(noise))
@@ -119,20 +129,21 @@ class Memory:
         self.cache = cache
         self.new: list[tuple[Tensor, Tensor]] = []
         visible = cache.visible()
-        # A traced pass must do for a full and for an empty memory.
-        is_full = not torch.compiler.is_compiling() and bool(visible.all())
+        # A traced or recorded pass must do for a full and for an empty memory, and asking a GPU would wait for it.
+        may_ask = visible.device.type == "cpu" and not torch.compiler.is_compiling()
+        is_full = may_ask and bool(visible.all())
         self.hidden = None if is_full else ~visible[:, None, None, None]
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attention of each site and head over its past and itself, (B, S, heads, 1, head_dim) each."""
         layer = len(self.new)
         self.new.append((key, value))
-        past = query @ self.cache.turned[layer].transpose(-1, -2)
+        past = _scores(query, self.cache.turned[layer])
         if self.hidden is not None:
             past = past.masked_fill(self.hidden, -torch.inf)
         present = (query * key).sum(-1, keepdim=True)
         weight = torch.cat((past, present), dim=-1).softmax(dim=-1)
-        return torch.addcmul(weight[..., :-1] @ self.cache.values[layer], weight[..., -1:], value)
+        return torch.addcmul(_weighted(weight[..., :-1], self.cache.values[layer]), weight[..., -1:], value)
 
 
 class Attention:
@@ -186,6 +197,26 @@ class Block:
         out = F.scaled_dot_product_attention(query, key, value, scale=1.0)
         x.addcmul_(parts[2], self.space.out(out.transpose(1, 2).flatten(2)))
         return x.addcmul_(parts[5], self.down(self.up(_modulated(x, *parts[3:5]))))
+
+
+def _scores(query: Tensor, keys: Tensor) -> Tensor:
+    """Product of one query (..., 1, head_dim) with each of its keys (..., window, head_dim): (..., 1, window)."""
+    if not _fuses(query):
+        return query @ keys.transpose(-1, -2)
+    return (query.float() * keys.float()).sum(-1)[..., None, :].to(query.dtype)
+
+
+def _weighted(weight: Tensor, values: Tensor) -> Tensor:
+    """Sum of values (..., window, head_dim) by their weight (..., 1, window): (..., 1, head_dim)."""
+    if not _fuses(weight):
+        return weight @ values
+    return (weight.transpose(-1, -2).float() * values.float()).sum(-2, keepdim=True).to(values.dtype)
+
+
+def _fuses(x: Tensor) -> bool:
+    """Whether a compiler for a GPU is at work: it reads a memory once for a sum of products, as fast as it can be read;
+    a matrix product of one row does not."""
+    return x.device.type != "cpu" and torch.compiler.is_compiling()
 
 
 def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:

@@ -123,16 +123,29 @@ STEMS = {stems.PatchStem: PatchStem, stems.ConvStem: ConvStem}
 HEADS = {stems.PatchHead: PatchHead, stems.ConvHead: ConvHead}
 
 
-def halving(plain: nn.Conv2d, activation: str = "none") -> Convolution:
-    """A 3x3 convolution of what `pixel_unshuffle` by 2 makes of a frame, as one of 6x6 pixels of the frame itself."""
+def halving(plain: nn.Conv2d, activation: str = "none") -> Convolution | Unshuffled:
+    """A 3x3 convolution of what `pixel_unshuffle` by 2 makes of a frame (B, C, H, W); on a CPU one of 6x6 pixels of
+    the frame itself. A GPU's tensor cores want more channels than a frame has."""
+    if plain.weight.device.type != "cpu":
+        return Unshuffled(Convolution.of(plain, activation))
     weight = plain.weight.unflatten(1, (-1, 2, 2)).permute(0, 1, 4, 2, 5, 3)
     weight = weight.flatten(4, 5).flatten(2, 3)
     return Convolution(weight, plain.bias, stride=2, padding=2, activation=activation)
 
 
+class Unshuffled:
+    """`pixel_unshuffle` by 2 and a convolution."""
+
+    def __init__(self, convolution: Convolution) -> None:
+        self.convolution = convolution
+
+    def __call__(self, frames: Tensor) -> Tensor:
+        return self.convolution(F.pixel_unshuffle(frames, 2).contiguous(memory_format=torch.channels_last))
+
+
 def _shuffling(weight: Tensor, bias: Tensor) -> Linear:
     """A layer for `_shuffled`: its outputs, which `pixel_shuffle` wants as (channel, row, column), channel last."""
-    order = torch.arange(len(weight)).unflatten(0, (-1, 4)).T.flatten()
+    order = torch.arange(len(weight), device=weight.device).unflatten(0, (-1, 4)).T.flatten()
     return Linear(weight[order], bias[order])
 
 

@@ -1,0 +1,61 @@
+"""`worldsim.engine.network.PackedDiT` on a GPU with its passes compiled: many small kernels become few."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from worldsim.cache import KVCache
+from worldsim.engine.network import PackedDiT
+
+
+class GpuDiT:
+    """The same answers as the packed network up to rounding; each number of worlds is compiled at its first pass, which
+    takes about a minute. Where that fails a warning says so in one line and the packed network plays."""
+
+    def __init__(self, packed: PackedDiT, *, backend: str = "inductor") -> None:
+        self.packed = packed
+        self.passes = {work: torch.compile(work, dynamic=False, backend=backend) for work in self._plain()}
+
+    @property
+    def engine(self) -> str:
+        """What paints: "compiled", or "packed" once compiling has failed."""
+        return "compiled" if self.passes else "packed"
+
+    def new_cache(self, worlds: int) -> KVCache:
+        """As `CausalDiT.new_cache`."""
+        return self.packed.new_cache(worlds)
+
+    def __call__(self, x_t: Tensor, sigma: Tensor, action: Tensor, cache: KVCache) -> Tensor:
+        """As `CausalDiT.forward`, not compiled: the noise levels have to come back from the GPU."""
+        return self.packed(x_t, sigma, action, cache)
+
+    @torch.no_grad()
+    def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor:
+        """As `PackedDiT.at_level`."""
+        return self._run(self.packed.denoise, x_t, self.packed.level_of(sigma), action, cache)
+
+    @torch.no_grad()
+    def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
+        """As `CausalDiT.commit`; the first frame of a world is not compiled."""
+        if action is None:
+            self.packed.commit(x_0, None, cache)
+        else:
+            self._run(self.packed.write_steered, x_0, self.packed.level_of(0.0), action, cache)
+
+    def _plain(self) -> tuple[Callable, Callable]:
+        return self.packed.denoise, self.packed.write_steered
+
+    def _run(self, work: Callable[..., Tensor | None], *given) -> Tensor | None:
+        if work not in self.passes:
+            return work(*given)
+        try:
+            return self.passes[work](*given)
+        except Exception as error:  # whatever a compiler may raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            warnings.warn(f"compiling for the GPU failed ({reason}); playing without", stacklevel=3)
+            self.passes = {}
+            return work(*given)
