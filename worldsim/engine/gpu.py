@@ -14,7 +14,8 @@ from worldsim.engine.network import PackedDiT
 
 class GpuDiT:
     """The same answers as the packed network up to rounding; each number of worlds is compiled at its first pass, which
-    takes about a minute. Where that fails a warning says so in one line and the packed network plays."""
+    takes about a minute, with frames in one layout, for another would be compiled once more. Where that fails a warning
+    says so in one line and the packed network plays."""
 
     def __init__(self, packed: PackedDiT, *, backend: str = "inductor") -> None:
         self.packed = packed
@@ -36,7 +37,7 @@ class GpuDiT:
     @torch.no_grad()
     def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor:
         """As `PackedDiT.at_level`."""
-        return self._run(self.packed.denoise, x_t, self.packed.level_of(sigma), action, cache)
+        return self._run(self.packed.denoise, x_t.contiguous(), self.packed.level_of(sigma), action, cache)
 
     @torch.no_grad()
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
@@ -44,7 +45,7 @@ class GpuDiT:
         if action is None:
             self.packed.commit(x_0, None, cache)
         else:
-            self._run(self.packed.write_steered, x_0, self.packed.level_of(0.0), action, cache)
+            self._run(self.packed.write_steered, x_0.contiguous(), self.packed.level_of(0.0), action, cache)
 
     def _plain(self) -> tuple[Callable, Callable]:
         return self.packed.denoise, self.packed.write_steered
