@@ -9,6 +9,8 @@ import torch
 from tiny import save_tiny_world, tiny_world
 
 from worldsim import bench
+from worldsim.benchmark import batches
+from worldsim.benchmark.agreement import agreement
 
 
 @pytest.fixture(autouse=True)
@@ -116,13 +118,53 @@ def test_bad_arguments_get_one_line_that_says_what_would_be_right(words, message
         bench.run(arguments(folder, *words))
 
 
-def test_a_batch_is_timed_against_one_environment_in_pairs(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(bench, "BATCH_PAIRS", 2)
-    monkeypatch.setattr(bench, "BATCH_FRAMES", 2)
+@pytest.fixture
+def short(monkeypatch):
+    for name, value in {"PAIRS": 2, "TURN_CALLS": 2, "TURN_FRAMES": 4, "CALLS": 2, "SECONDS": 0.0}.items():
+        monkeypatch.setattr(batches, name, value)
+
+
+def test_batches_are_timed_and_their_environments_against_one_in_pairs(tmp_path, capsys, short):
     folder, file = save_tiny_world(tmp_path / "tiny"), tmp_path / "bench.json"
-    assert bench.run(arguments(folder, "--json", file, "--frames", 3, "--threads", 1, "--batch", 3)) == 0
+    assert bench.run(arguments(folder, "--json", file, "--frames", 3, "--threads", 1, "--batch", "3/1")) == 0
     report = json.loads(file.read_text())
-    assert report["batch"] == 3 and report["command"].endswith("--batch 3")
-    assert 0 < report["batch_ratio_min"] <= report["batch_ratio_p50"] <= report["batch_ratio_max"]
-    assert min(report["batch_env_steps_per_s"], report["single_env_steps_per_s"]) > 0
-    assert "batch of 3" in capsys.readouterr().out
+    assert report["batch"] == "3/1" and report["command"].endswith("--batch 3/1")
+    for worlds in (1, 3):
+        found = {name.removeprefix(f"batch_{worlds}_"): value for name, value in report.items()}
+        assert 0 < found["ratio_min"] <= found["ratio_p50"] <= found["ratio_max"]
+        assert min(found["env_steps_per_s"], found["single_env_steps_per_s"], found["paint_ms"]) > 0
+        assert found["fps"] == pytest.approx(1e3 * worlds / found["frame_ms_p50"])
+        share = found["fps"] * report["frame_gflop"] / report["matmul_gflop_per_s"]
+        assert found["roofline_share"] == pytest.approx(share)
+        assert (found["engine"], found["graphs"]) == ("packed", "no")
+    assert capsys.readouterr().out.count("batch of 3") == 2
+
+
+def test_a_batch_that_fails_says_so_in_one_line_and_the_others_are_timed(capsys, monkeypatch, short):
+    model = tiny_world()
+    step = model.step
+
+    def scarce(state, *args, **how):
+        if len(state.last) == 4:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 9 GiB")
+        return step(state, *args, **how)
+
+    monkeypatch.setattr(model, "step", scarce)
+    report = batches.bench_batches(model, [4, 2], steps=1, gflop=1.0, rate=100.0, seed=0)
+    assert report["batch_4_error"] == "CUDA out of memory." and report["batch_2_fps"] > 0
+    assert "batch of 4    failed: CUDA out of memory." in capsys.readouterr().out
+
+
+def test_agreement_is_exact_with_the_world_itself_and_finds_another_one():
+    model = tiny_world()
+    same = agreement(model, tiny_world(), frames=3, steps=1, seed=0)
+    assert (same["agree_mean_levels"], same["agree_outcomes_share"], same["agree_within_1_level"]) == (0, 1, "yes")
+    other = agreement(model, tiny_world(seed=1), frames=3, steps=1, seed=0)
+    assert other["agree_mean_levels"] > 5 and other["agree_within_1_level"] == "no"
+    assert other["agree_worst_levels"] >= other["agree_mean_levels"]
+
+
+@pytest.mark.parametrize("text", ["", "0", "1/", "-2", "a", "1/2/x"])
+def test_a_list_of_batches_that_is_none_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="is no list of numbers above 0, such as 16 or 1/16/256"):
+        batches.sizes(text)

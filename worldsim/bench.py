@@ -16,9 +16,6 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -29,24 +26,21 @@ from tqdm import tqdm
 
 from worldsim import __version__
 from worldsim.arguments import positive
-from worldsim.benchmark.playing import begin, picture, play_frame, random_action, synchronise, timed
+from worldsim.benchmark.agreement import agreement
+from worldsim.benchmark.batches import bench_batches, sizes
+from worldsim.benchmark.playing import begin, play_frame, random_action, timed
 from worldsim.benchmark.plot import write_plot
 from worldsim.benchmark.rival import load_rival, time_rival
 from worldsim.benchmark.roofline import roofline
+from worldsim.benchmark.stages import time_stages
 from worldsim.memory import watch
-from worldsim.world_model import WorldModel, WorldState
+from worldsim.world_model import WorldModel
 
 WARMUP_FRAMES = 10
-STAGE_FRAMES = 60
-"""Frames over which the stages are timed apart, after the all-in run."""
-
-BATCH_PAIRS, BATCH_FRAMES = 5, 8
-"""Turns of a single environment and of a batch, and the calls of `step` in one of the batch's turns."""
-
 ENGINES = {
     "off": "the networks as they are written",
     "on": "rewritten for play",
-    "compile": "rewritten and compiled for single worlds",
+    "compile": "rewritten and compiled, on a CPU for single worlds",
 }
 """What `--engine` chooses from."""
 
@@ -67,7 +61,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--steps", type=int, help="denoising steps a frame (default: the world's own)")
     parser.add_argument("--frames", type=int, default=300, help="frames to time (default: 300)")
-    parser.add_argument("--batch", type=positive(int), help="also time a batch of so many environments against one")
+    parser.add_argument(
+        "--batch", type=sizes, metavar="N[/N...]", help="also time so many worlds at once, and their environments"
+    )
+    parser.add_argument(
+        "--agree", type=positive(int), metavar="FRAMES", help="also how far the frames are from the plain networks'"
+    )
     parser.add_argument(
         "--memory", type=positive(int), metavar="STEPS", help="also whether so many steps take more and more memory"
     )
@@ -101,15 +100,20 @@ def run(args: argparse.Namespace) -> int:
             f" {report['rival_fps_p50']:.1f} frames/s (median of {report['rival_pairs']} pairs;"
             f" {report['rival_ratio_min']:.2f} to {report['rival_ratio_max']:.2f})"
         )
-    if args.batch is not None:
-        report |= bench_batch(args.world, worlds=args.batch, steps=steps, device=args.device, seed=args.seed)
+    if args.agree is not None:
+        plain, _ = load_world(args.world, args.device, "off")
+        report |= agreement(model, plain, frames=args.agree, steps=steps, seed=args.seed)
         print(
-            f"  batch of {args.batch:<4}{report['batch_env_steps_per_s']:8.1f} environment steps/s,"
-            f" {report['batch_ratio_p50']:.2f} times one environment's (median of {BATCH_PAIRS} pairs;"
-            f" {report['batch_ratio_min']:.2f} to {report['batch_ratio_max']:.2f})"
+            f"  agreement    {report['agree_mean_levels']:8.3f} of 255 grey levels from the plain frames at mean, from"
+            f" the same memory ({report['agree_worst_levels']:.3f} the worst frame; outcomes alike:"
+            f" {report['agree_outcomes_share']:.1%}); left alone {report['agree_alone_mean_levels']:.2f}"
         )
+    if args.batch is not None:
+        rates = {"gflop": report["frame_gflop"], "rate": report["matmul_gflop_per_s"]}
+        report |= bench_batches(model, args.batch, steps=steps, seed=args.seed, **rates)
     if args.memory is not None:
-        report |= bench_memory(args.world, calls=args.memory, worlds=args.batch, steps=steps, device=args.device)
+        worlds = args.batch and args.batch[-1]
+        report |= bench_memory(args.world, calls=args.memory, worlds=worlds, steps=steps, device=args.device)
         print(
             f"  memory       {report['memory_last_mb']:8.1f} MB after {args.memory} steps,"
             f" {report['memory_mb_per_100k_steps']:+.2f} MB in 100,000; flat: {report['memory_flat']}"
@@ -180,33 +184,6 @@ def bench(
     }
 
 
-def bench_batch(world: str, *, worlds: int, steps: int, device: str, seed: int = 0) -> dict[str, float | int]:
-    """Environment steps a second of a batch and of a single environment, timed in turn, and the ratio of each pair.
-
-    Both paint `BATCH_FRAMES` x worlds frames a turn, as gymnasium's `make` and `make_vec` build them.
-    """
-    rng, how = np.random.default_rng(seed), {"world": world, "steps": steps, "device": device}
-    single = gym.make("worldsim/World-v0", max_episode_steps=-1, **how)
-    many = gym.make_vec("worldsim/World-v0", num_envs=worlds, max_episode_steps=-1, **how)
-    for env in (single, many):
-        env.action_space.seed(int(rng.integers(2**31)))
-        env.reset(seed=seed)
-        _steps_per_s(env, WARMUP_FRAMES, 1)
-    pairs = [
-        (_steps_per_s(single, BATCH_FRAMES * worlds, 1), _steps_per_s(many, BATCH_FRAMES, worlds))
-        for _ in range(BATCH_PAIRS)
-    ]
-    ratios = [batch / one for one, batch in pairs]
-    return {
-        "batch": worlds,
-        "batch_env_steps_per_s": statistics.median(batch for _, batch in pairs),
-        "single_env_steps_per_s": statistics.median(one for one, _ in pairs),
-        "batch_ratio_p50": statistics.median(ratios),
-        "batch_ratio_min": min(ratios),
-        "batch_ratio_max": max(ratios),
-    }
-
-
 def bench_memory(
     world: str, *, calls: int, worlds: int | None, steps: int, device: str, seed: int = 0
 ) -> dict[str, float | int | str]:
@@ -223,49 +200,6 @@ def bench_memory(
             env.reset()
 
     return watch(step, calls, device=device)
-
-
-def _steps_per_s(env, calls: int, worlds: int) -> float:
-    """Environment steps a second over so many calls of `step`, each of `worlds` worlds; ended episodes begin anew."""
-    started = time.perf_counter()
-    for _ in range(calls):
-        _, _, terminated, truncated, _ = env.step(env.action_space.sample())
-        if worlds == 1 and np.any(terminated | truncated):
-            env.reset()
-    return calls * worlds / (time.perf_counter() - started)
-
-
-def time_stages(
-    model: WorldModel, state: WorldState, steps: int, rng: np.random.Generator, *, frames: int = STAGE_FRAMES
-) -> dict[str, float]:
-    """Change the state by `frames` frames: median milliseconds of painting (all denoising), of
-    reading the heads, of the commit alone, of the picture.
-
-    From an input to the frame that answers it a player waits for painting and picture: the commit may come after.
-    `WorldModel.commit` reads the heads too; the heads are timed once more by themselves and taken off.
-    """
-    clock = _Clock(model)
-    for _ in range(frames):
-        action = random_action(model, rng)
-        before = model.codec.encode(state.last)
-        with clock("paint"):
-            frame = model.paint(state, action, steps=steps)
-        after = model.codec.encode(frame)
-        with clock("heads"):
-            model.reader.read(before, after)
-        with clock("commit"):
-            model.commit(state, frame, action)
-        with clock("convert"):
-            picture(frame)
-    median = {stage: statistics.median(times) for stage, times in clock.times_ms.items()}
-    shown_ms = np.add(clock.times_ms["paint"], clock.times_ms["convert"])
-    return {
-        **{f"input_to_frame_ms_p{share}": float(np.percentile(shown_ms, share)) for share in (50, 95, 99)},
-        "paint_ms": median["paint"],
-        "commit_ms": max(0.0, median["commit"] - median["heads"]),
-        "heads_ms": median["heads"],
-        "convert_ms": median["convert"],
-    }
 
 
 def describe_world(model: WorldModel) -> dict[str, str | int]:
@@ -338,22 +272,6 @@ def table(report: dict) -> str:
     return "\n".join(lines)
 
 
-@dataclass
-class _Clock:
-    """Collects the times of named stages."""
-
-    model: WorldModel
-    times_ms: dict[str, list[float]] = field(default_factory=dict)
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        synchronise(self.model)
-        started = time.perf_counter()
-        yield
-        synchronise(self.model)
-        self.times_ms.setdefault(stage, []).append(1e3 * (time.perf_counter() - started))
-
-
 def cpu_name() -> str:
     """Name of the processor as the system gives it."""
     info = Path("/proc/cpuinfo")
@@ -379,6 +297,7 @@ def _check(args: argparse.Namespace) -> None:
 def _command(args: argparse.Namespace) -> str:
     options = [f"--frames {args.frames}", f"--seed {args.seed}", f"--device {args.device}"]
     given = {"engine": args.engine, "against": args.against, "steps": args.steps, "threads": args.threads}
-    given |= {"batch": args.batch, "memory": args.memory}
+    given |= {"agree": args.agree, "memory": args.memory}
+    given["batch"] = args.batch and "/".join(map(str, args.batch))
     options += [f"--{name} {value}" for name, value in given.items() if value is not None]
     return " ".join(["worldsim bench", str(args.world), *options])

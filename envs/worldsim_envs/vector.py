@@ -33,7 +33,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
                     last, whose action counts for nothing; SAME_STEP within the last step, with `final_obs` and
                     `final_info`; DISABLED leaves it to `reset(options={"reset_mask": ...})`.
     exact:          paint each world in a batch of one, for the speed of single environments.
-    compile:        as in `WorldEnv`, with `exact`; a batch has no native code, and a warning says so in one line.
+    compile:        as in `WorldEnv`, on a CPU with `exact`; there a batch has no native code, and a warning says so.
     render_mode:    None or "rgb_array".
     start_loader:   a function (world, numpy Generator) -> reset options `start`, or `frames` and `actions`, which says
                     where that world begins, wherever `reset` does not; None draws one of the world's start states. It
@@ -86,10 +86,10 @@ class WorldVectorEnv(gym.vector.VectorEnv):
             raise ValueError(f"unknown render_mode {render_mode!r}; worlds in a batch have None or 'rgb_array'")
         self.autoreset_mode = _autoreset_mode(autoreset_mode)
         limits = {"max_episode_steps": max_episode_steps, "ood_every": ood_every, "ood_limit": ood_limit}
-        if compile and not exact:
+        if compile and not exact and device == "cpu":
             gym.logger.warn("compile=True is for single worlds; a batch plays without, or with exact=True one by one")
-        single = compile and exact
-        self.rules = Rules(world, device=device, compile=single, channel_actions=channel_actions, **limits)
+            compile = False
+        self.rules = Rules(world, device=device, compile=compile, channel_actions=channel_actions, **limits)
         self.model = self.rules.model
         self.num_envs, self.render_mode = int(num_envs), render_mode
         fps = int(self.model.info.fps)
@@ -376,8 +376,10 @@ def _autoreset_mode(asked: AutoresetMode | str) -> AutoresetMode:
 
 
 def _pictures(frames: Tensor) -> np.ndarray:
-    """(N, 3, H, W) tensor -> (N, H, W, 3) uint8, an array of its own."""
-    return np.array(frames.permute(0, 2, 3, 1).cpu().numpy(), order="C")
+    """(N, 3, H, W) tensor -> (N, H, W, 3) uint8, an array of its own, turned where the network is."""
+    import torch
+
+    return frames.permute(0, 2, 3, 1).clone(memory_format=torch.contiguous_format).cpu().numpy()
 
 
 def _final_pictures(frames: Tensor, over: np.ndarray) -> np.ndarray:

@@ -14,7 +14,8 @@ from worldsim.engine.network import PackedDiT
 
 class GpuDiT:
     """The same answers as the packed network up to rounding; each number of worlds is compiled at its first pass, which
-    takes about a minute. Where that fails a warning says so in one line and the packed network plays."""
+    takes about a minute, with frames in one layout, for another would be compiled once more. Where that fails a warning
+    says so in one line and the packed network plays."""
 
     def __init__(self, packed: PackedDiT, *, backend: str = "inductor") -> None:
         self.packed = packed
@@ -36,7 +37,7 @@ class GpuDiT:
     @torch.no_grad()
     def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor:
         """As `PackedDiT.at_level`."""
-        return self._run(self.packed.denoise, x_t, self.packed.level_of(sigma), action, cache)
+        return self._run(self.packed.denoise, _in_order(x_t), self.packed.level_of(sigma), _in_order(action), cache)
 
     @torch.no_grad()
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
@@ -44,7 +45,7 @@ class GpuDiT:
         if action is None:
             self.packed.commit(x_0, None, cache)
         else:
-            self._run(self.packed.write_steered, x_0, self.packed.level_of(0.0), action, cache)
+            self._run(self.packed.write_steered, _in_order(x_0), self.packed.level_of(0.0), _in_order(action), cache)
 
     def _plain(self) -> tuple[Callable, Callable]:
         return self.packed.denoise, self.packed.write_steered
@@ -59,3 +60,8 @@ class GpuDiT:
             warnings.warn(f"compiling for the GPU failed ({reason}); playing without", stacklevel=3)
             self.passes = {}
             return work(*given)
+
+
+def _in_order(x: Tensor) -> Tensor:
+    """A copy in the usual layout. `contiguous` leaves the strides of an axis of size one as they are."""
+    return x.clone(memory_format=torch.contiguous_format)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -110,11 +111,12 @@ def _autocast_dtype() -> torch.dtype | None:
     return torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
 
 
-def _autocast_without_memory() -> torch.autocast:
+def _autocast_without_memory() -> AbstractContextManager:
     """The autocast of here, but one that keeps no weight that it has cast.
 
     A graph recorded with a kept one would play on with the weights of that moment, from memory that is soon another's.
     Without, the casts are part of the graph and read the weights anew at every call.
     """
     dtype = _autocast_dtype()
-    return torch.autocast("cuda", dtype=dtype, enabled=dtype is not None, cache_enabled=False)
+    # No autocast at all where there is none: what was compiled outside would be compiled once more.
+    return nullcontext() if dtype is None else torch.autocast("cuda", dtype=dtype, cache_enabled=False)
