@@ -102,11 +102,11 @@ def table(figures: Figures) -> str:
     """The figures as lines to read."""
     lines = [
         f"{figures['states']:.0f} states of {figures['episodes']:.0f} episodes, 95 % intervals over episodes",
-        f"{'answered by step':<17}" + "".join(f"{name:>19}" for name in ("real game", "world", "world less real")),
+        f"{'answered by step':<17}" + "".join(f"{name:>20}" for name in ("real game", "world", "world less real")),
     ]
     for h in ONSET_STEPS:
         cells = (_interval(figures, f"{name}_{h}") for name in ("onset_real", "onset", "onset_gap"))
-        lines.append(f"{h:<17}" + "".join(f"{cell:>19}" for cell in cells))
+        lines.append(f"{h:<17}" + "".join(f"{cell:>20}" for cell in cells))
     passed = "met" if figures["onset_error"] <= ONSET_BAR else "missed"
     lines.append(f"greatest difference {figures['onset_error']:.3f}, at most {ONSET_BAR}: {passed}")
     if "luck_onset_error" in figures:
