@@ -25,7 +25,7 @@ def world(tmp_path_factory):
 def encounter(tmp_path_factory):
     """A random world of Encounter."""
     folder = tmp_path_factory.mktemp("encounter")
-    tiny.tiny_encounter().save_pretrained(folder)
+    tiny.tiny_encounter(dim=16, depth=1).save_pretrained(folder)
     return folder
 
 
@@ -90,6 +90,71 @@ def test_an_npc_lives_in_a_window_of_the_users_own(world, encounter, tmp_path):
 def test_motions_become_gestures_with_measured_latency(tmp_path):
     out = run("gesture_input.py", "--seconds", "2.2", folder=tmp_path)
     assert out.startswith("wave: read ") and "1 gestures, source game: reading a point" in out
+
+
+CAMERA = '''
+import time
+
+COLOR_BGR2RGB = 4
+began = now = time.perf_counter()
+time.perf_counter = lambda: now  # the film's own time, however slow the machine is
+
+
+class VideoCapture:
+    """Thirty pictures a second that only tell when they were taken; then the cable is pulled."""
+
+    def __init__(self, number):
+        assert number == 0
+
+    def isOpened(self):
+        return True
+
+    def read(self):
+        global now
+        now += 1 / 30
+        return now - began < 4.0, now - began
+
+
+def cvtColor(picture, code):
+    assert code == COLOR_BGR2RGB
+    return picture
+'''
+HANDS = '''
+from types import SimpleNamespace as Space
+
+WAVES = {0.0: 0.4, 0.25: 0.65, 0.5: 0.4, 0.75: 0.65, 1.0: 0.4}  # second -> column of the hand
+
+
+class Hands:
+    def __init__(self, max_num_hands):
+        assert max_num_hands == 1
+
+    def process(self, seconds):
+        """No hand for a second and a half, then one that waves, from side to side."""
+        import numpy as np
+
+        since = seconds - 1.5
+        if since < 0:
+            return Space(multi_hand_landmarks=None)
+        column = float(np.interp(since, list(WAVES), list(WAVES.values())))
+        elsewhere = Space(x=7.0, y=7.0)
+        return Space(multi_hand_landmarks=[Space(landmark=[elsewhere] * 8 + [Space(x=1 - column, y=1.2)])])
+
+
+solutions = Space(hands=Space(Hands=Hands))
+'''
+
+
+def test_a_hand_before_the_camera_makes_gestures_until_the_camera_is_gone(tmp_path):
+    """With modules that stand in for opencv-python and mediapipe: as many points a second, at the same places."""
+    pytest.importorskip("pygame")
+    for name, text in (("cv2", CAMERA), ("mediapipe", HANDS)):
+        (tmp_path / f"{name}.py").write_text(text)
+    where = os.environ | {"SDL_VIDEODRIVER": "dummy", "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    command = [sys.executable, EXAMPLES / "gesture_input.py", "--source", "camera", "--seconds", "30"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=where)
+    assert done.stdout.startswith("wave: read ") and done.stdout.count("read ") == 1
+    assert done.returncode == 1 and done.stderr == "gesture_input: the camera gives no picture; use --source pointer\n"
 
 
 def test_a_motion_source_that_is_not_there_is_told_in_one_line(tmp_path):

@@ -116,6 +116,87 @@ def test_a_temperament_changed_while_running_decides_answers_that_have_not_begun
     assert (answer.temperament, answer.reaction) == ("hostile", "brawl")
 
 
+def acts(scene, clip, seed):
+    """What the NPC does in each frame of a clip of the source game after the first, by playing its actions again."""
+    game, seen = Encounter(), []
+    game.restore(walk_up(seed, scene.temperament).scene)
+    for action, frame in zip(clip.actions, clip.frames[1:], strict=True):
+        assert np.array_equal(game.step(action)[0], frame)
+        seen.append(game.scene.figures[1].act)
+    return seen
+
+
+def test_a_driven_npc_does_as_its_script_says_and_nothing_of_its_own():
+    scene = NPCScene(seed=1, temperament="timid")
+    scene.drive("rest*2,bow")
+    scene.drive("rest*8,guard*3")  # after that
+    clip = scene.react("threaten", 16)
+    assert acts(scene, clip, 1) == ["stand"] * 2 + ["bow"] * 8 + ["stand"] + ["guard"] * 3 + ["stand"] * 2
+    assert answers(clip, 1, "timid") == [] and "driven" in clip.title
+    channel = Encounter.actions.index
+    assert clip.actions[:, channel("npc_driven")].all() and not clip.actions[:, channel("npc_timid")].any()
+    assert clip.actions[:, channel("npc_guard")].tolist() == [0] * 11 + [1] * 3 + [0] * 2
+
+
+def test_a_released_npc_answers_again():
+    scene = NPCScene(seed=1, temperament="friendly")
+    scene.drive("wave")
+    first = scene.play(10)
+    scene.release()
+    rest = scene.react("bow", 8)
+    both = Clip(
+        np.concatenate((first.frames, rest.frames[1:])), np.concatenate((first.actions, rest.actions)), (), 12, ""
+    )
+    assert [told.reaction for told in answers(both, 1, "friendly")] == ["bow"] and "friendly" in rest.title
+
+
+def test_an_agent_drives_by_what_it_sees():
+    def mirror(frame):
+        assert frame.shape == (64, 64, 3) and frame.dtype == np.uint8
+        seen.append(frame)
+        return "strike" if len(seen) == 3 else ""
+
+    seen, scene = [], NPCScene(seed=1)
+    scene.drive(mirror)
+    clip = scene.play(6)
+    assert np.array_equal(seen, clip.frames[:-1])
+    assert acts(scene, clip, 1) == ["stand", "stand"] + ["strike"] * 4
+
+
+def test_the_driver_is_part_of_a_save_state_and_moves_worlds_too(world):
+    scene = NPCScene(world, seed=1)
+    scene.drive("rest*1,wave")
+    scene.step()
+    state = scene.save_state()
+    driven = scene.play(2)
+    scene.load_state(state)
+    assert np.array_equal(scene.play(2).frames, driven.frames)
+    scene.load_state(state)
+    scene.release()
+    assert not np.array_equal(scene.play(2).frames, driven.frames)
+
+
+@pytest.mark.parametrize(
+    ("driver", "words"),
+    [
+        ("wvae", "unknown gesture 'wvae'; did you mean 'wave'"),
+        (7, "driver 7 moves nobody; give a script like 'wave', or a function of the frame"),
+        (lambda frame: "wave&bow", "conflicting buttons 'wave' and 'bow'"),
+        (lambda frame: 3, "unknown gesture '3'"),
+    ],
+)
+def test_a_wrong_driver_is_told_in_one_line_and_leaves_the_scene_where_it_was(driver, words):
+    scene = NPCScene(seed=1)
+    scene.emit("wave")
+    before = scene.save_state()
+    with pytest.raises(ValueError, match=words) as caught:
+        scene.drive(driver)
+        scene.step()
+    assert "\n" not in str(caught.value)
+    scene.release()
+    assert scene.save_state() == before
+
+
 def test_a_clip_is_saved_by_its_suffix_and_always_as_the_same_bytes(world, tmp_path):
     pytest.importorskip("av")
     scene = NPCScene(world, seed=1)

@@ -2,15 +2,16 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
-import torch
-from tiny import tiny_encounter
+from tiny import save_tiny_world, tiny_encounter
 
 from worldsim_envs.encounter.rules import REACTIONS
 from worldsim_envs.games.encounter import Encounter
 from worldsim_envs.npc.stage import walk_up
+from worldsim_training import npc_score, reactions
 from worldsim_training.npc_score import (
     BARS,
     answer_trials,
@@ -21,7 +22,7 @@ from worldsim_training.npc_score import (
     score_answers,
     table,
 )
-from worldsim_training.reactions import LABELS, ReactionReader, save_reader
+from worldsim_training.reactions import LABELS
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SEEDS = range(3)
@@ -77,24 +78,30 @@ def test_trials_of_a_world_begin_at_the_same_moments_as_those_of_the_game():
         assert not np.array_equal(one.clip.frames[1:], other.clip.frames[1:])
 
 
-def test_the_command_scores_the_game_and_a_world_and_writes_flat_json(tmp_path, capsys):
-    torch.manual_seed(0)
-    save_reader(ReactionReader(), tmp_path / "reader.safetensors")
+@pytest.fixture
+def any_reader(monkeypatch):
+    """Readers are tried on one episode and need not read well."""
+    monkeypatch.setattr(reactions, "LEAST_ACCURACY", 0.0)
+    monkeypatch.setattr(npc_score, "ready_reader", partial(reactions.ready_reader, episodes=12, steps=2, held_out=1))
+
+
+def test_the_command_scores_the_game_and_a_world_and_writes_flat_json(any_reader, tmp_path, capsys):
+    reader = tmp_path / "new" / "reader.safetensors"  # trained for the first and kept for the second
     tiny_encounter(dim=16, depth=1).save_pretrained(tmp_path / "world")
     for world in ("game", str(tmp_path / "world")):
         out = tmp_path / "npc.json"
-        main([world, "--reader", str(tmp_path / "reader.safetensors"), "--scenes", "1", "--json", str(out)])
+        main([world, "--reader", str(reader), "--scenes", "1", "--json", str(out)])
         figures = json.loads(out.read_text())
-        assert set(BARS) <= {*figures, "delay_error_frames"} and table(figures) in capsys.readouterr().out
+        assert set(BARS) | {"reader_answers"} <= {*figures, "delay_error_frames"}
+        assert table(figures) in capsys.readouterr().out and reader.is_file()
         assert all(isinstance(value, float) for value in figures.values())
 
 
 def test_wrong_arguments_are_told_in_one_line(tmp_path):
-    save_reader(ReactionReader(), tmp_path / "reader.safetensors")
-    reader = ["--reader", str(tmp_path / "reader.safetensors")]
     with pytest.raises(SystemExit, match="npc_score: unknown world 'gaem'"):
-        main(["gaem", *reader])
-    with pytest.raises(SystemExit, match="npc_score: --scenes 0 --seed 0; give at least 1 scene"):
-        main(["game", *reader, "--scenes", "0"])
-    with pytest.raises(SystemExit, match="npc_score: "):
-        main(["game", "--reader", str(tmp_path / "none.safetensors")])
+        main(["gaem"])
+    with pytest.raises(SystemExit, match="npc_score: --scenes 0 --states 300 --seed 0; give at least 1 scene"):
+        main(["game", "--scenes", "0"])
+    save_tiny_world(tmp_path / "tiny")
+    with pytest.raises(SystemExit, match="npc_score: world tiny paints 64x48; boxing shows 64x64"):
+        main([str(tmp_path / "tiny")])

@@ -1,11 +1,14 @@
 """The reader of reactions, on small recordings of the real game."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 
 from worldsim_envs.encounter.rules import REACTIONS
 from worldsim_envs.games.encounter import Encounter
+from worldsim_training import reactions
 from worldsim_training.collect import CollectConfig, collect, record_episode
 from worldsim_training.reactions import (
     AFTER,
@@ -16,7 +19,9 @@ from worldsim_training.reactions import (
     find_answer,
     label_episode,
     load_reader,
+    play_episodes,
     read_dataset,
+    ready_reader,
     save_reader,
     score_reader,
     train_reader,
@@ -97,6 +102,35 @@ def test_training_teaches_to_read_and_weights_survive_the_disk(episodes, tmp_pat
     assert scores["frames"] > max(0.75, untrained)
     save_reader(reader, tmp_path / "reader.safetensors")
     assert score_reader(load_reader(tmp_path / "reader.safetensors"), episodes[:3]) == scores
+
+
+def test_batches_show_all_labels_and_often_where_an_act_changes(episodes):
+    rng, labels, hard = np.random.default_rng(0), Counter(), []
+    places = reactions._places_by_label(episodes)
+    for _ in range(20):
+        labels.update(reactions._draw_batch(episodes, places, 32, rng)[1].tolist())
+    assert set(labels) == set(range(len(LABELS))) and labels[0] > 2 * labels[WAVE]
+    for every, near in places:
+        assert 0 < len(near) < len(every)
+    for i, frame in places[WAVE][1]:
+        span = episodes[i].labels[max(0, frame - 3) : frame + 4]
+        hard.append(len(set(span.tolist())) > 1)
+    assert all(hard)
+
+
+def test_a_reader_that_misreads_the_real_game_is_refused_but_kept(tmp_path):
+    path = tmp_path / "reader.safetensors"
+    with pytest.raises(ValueError, match=r"reads 0\.\d+ of \d+ real answers rightly, below 0\.98; train one with"):
+        ready_reader(path, episodes=12, steps=2, held_out=2)
+    assert path.is_file()
+
+
+def test_a_reader_is_ready_with_its_scores_on_episodes_it_never_saw(monkeypatch, tmp_path):
+    monkeypatch.setattr(reactions, "LEAST_ACCURACY", 0.0)
+    path = tmp_path / "reader.safetensors"
+    _, first = ready_reader(path, episodes=12, steps=2, held_out=2)
+    reader, again = ready_reader(path, held_out=2)  # from the file: nothing is trained
+    assert again == first == score_reader(reader, play_episodes("test", 2))
 
 
 def test_a_recording_of_another_game_is_refused(tmp_path):

@@ -158,7 +158,7 @@ class Evaluation:
         return measure.Battery(*kit, self.plan.battery, self.seed, self.world).figures()
 
     def _settings(self, progress: Callable[[int], object]) -> imagine.Settings:
-        return _settings(self.model, self.plan, self.steps, progress)
+        return settings_for(self.model, self.plan, self.steps, progress)
 
     def _told(self) -> Figures:
         """What was measured."""
@@ -216,7 +216,8 @@ def _ceilings(
         return ceilings.measure_ceilings(game, heldout, moments, **amount, rng=rng, progress=bar.update)
 
 
-def _settings(model: WorldModel, plan: Plan, steps: int, progress: Callable[[int], object]) -> imagine.Settings:
+def settings_for(model: WorldModel, plan: Plan, steps: int, progress: Callable[[int], object]) -> imagine.Settings:
+    """How a world is imagined where it lies."""
     if model.device.type == "cpu":
         return imagine.Settings(steps, plan.batch, torch.get_num_threads(), progress)
     return imagine.Settings(steps, 8 * plan.batch, 1, progress)

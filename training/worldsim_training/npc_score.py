@@ -1,11 +1,13 @@
 """How rightly, how soon and how truly an NPC answers, read off video: of the source game, or of a world.
 
-    python -m worldsim_training.npc_score game --reader reader.safetensors             # the ceiling
-    python -m worldsim_training.npc_score runs/encounter/world --reader reader.safetensors --json npc.json
+    python -m worldsim_training.npc_score game                        # Encounter itself: the ceiling
+    python -m worldsim_training.npc_score runs/encounter/world --json npc.json
+    python -m worldsim_training.npc_score boxing                      # a real game's opponent: `opponent`
 
-`python -m worldsim_training.reactions` trains the reader. The scenes' openings are those of `NPCScene`, which no
-recording holds. Beside the game's own rules there is no other truth: what the reader misses in the game itself is the
-most that it can see in a world.
+The reader is trained on the spot, or kept with --reader FILE for the next time; it is not used where it reads the real
+game worse than `reactions.LEAST_ACCURACY`. The scenes' openings are those of `NPCScene`, which no recording holds.
+Beside the game's own rules there is no other truth: what the reader misses in the game itself is the most that it can
+see in a world.
 """
 
 from __future__ import annotations
@@ -22,10 +24,13 @@ from tqdm import tqdm
 
 from worldsim.world_model import WorldModel
 from worldsim_envs.encounter.rules import ANSWERS, GESTURES, LEAST_DELAY, MOST_DELAY, TEMPERAMENTS
+from worldsim_envs.games import source_game
+from worldsim_envs.games.encounter import Encounter
 from worldsim_envs.npc import Clip, NPCScene
 from worldsim_envs.npc.scene import GAME
-from worldsim_training.episodes import write_whole
-from worldsim_training.reactions import AFTER, LOOKED_AT, find_answer, load_reader
+from worldsim_training import opponent
+from worldsim_training.episodes import SPLITS, write_whole
+from worldsim_training.reactions import AFTER, LOOKED_AT, find_answer, ready_reader
 
 ANSWERED = GESTURES[:-1]
 """Gestures that somebody answers."""
@@ -155,26 +160,44 @@ def table(figures: dict[str, float]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Score a world or the game, print the table and write the figures where asked for."""
     parser = argparse.ArgumentParser(prog="python -m worldsim_training.npc_score", description="score an NPC's answers")
-    parser.add_argument("world", help="game (the source game), a shipped world's name or a world's folder")
-    parser.add_argument("--reader", type=Path, required=True, help="weights that worldsim_training.reactions wrote")
-    parser.add_argument("--scenes", type=int, default=20, help="seeds; each makes 36 scenes (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="the first of them (default: 0)")
+    parser.add_argument("world", help="game (Encounter itself), a shipped world's name or a world's folder")
+    parser.add_argument("--seed", type=int, default=0, help="of scenes, or of episodes and states (default: 0)")
     parser.add_argument("--steps", type=int, help="denoising steps a frame (default: the world's own)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here, as one flat object")
+    encounter = parser.add_argument_group("Encounter and its worlds")
+    encounter.add_argument("--scenes", type=int, default=20, help="seeds; each makes 36 scenes (default: 20)")
+    encounter.add_argument("--reader", type=Path, help="weights of the reader; trained and written if not there")
+    other = parser.add_argument_group("worlds of other games, whose opponent is branched")
+    other.add_argument("--states", type=int, default=300, help="states with two branches each (default: 300)")
+    other.add_argument("--split", choices=SPLITS[1:], default=SPLITS[1], help=f"held-out seeds (default: {SPLITS[1]})")
     args = parser.parse_args(arguments)
     try:
-        if args.scenes < 1 or args.seed < 0:
-            raise ValueError(f"--scenes {args.scenes} --seed {args.seed}; give at least 1 scene and a seed from 0")
-        reader = load_reader(args.reader)
-        world = GAME if args.world == GAME else WorldModel.from_pretrained(args.world, device=args.device)
-        seeds = range(args.seed, args.seed + args.scenes)
-        figures = score(world, lambda trial: reader.read(trial.clip.frames), seeds, steps=args.steps)
-    except (ValueError, OSError) as error:
+        figures, lines = _figures(args)
+    except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f"npc_score: {error}") from None
-    print(table(figures))
+    print(lines)
     if args.json is not None:
         write_whole(args.json, (json.dumps(figures, indent=2) + "\n").encode())
+
+
+def _figures(args: argparse.Namespace) -> tuple[dict[str, float], str]:
+    """The figures asked for, and as lines to read."""
+    if min(args.scenes, args.states) < 1 or args.seed < 0:
+        seen = f"--scenes {args.scenes} --states {args.states} --seed {args.seed}"
+        raise ValueError(f"{seen}; give at least 1 scene or state and a seed from 0")
+    world = GAME if args.world == GAME else WorldModel.from_pretrained(args.world, device=args.device)
+    if world == GAME or world.info.env_id == Encounter.env_id:
+        reader, own = ready_reader(args.reader)
+        seeds = range(args.seed, args.seed + args.scenes)
+        figures = score(world, lambda trial: reader.read(trial.clip.frames), seeds, steps=args.steps)
+        figures |= {f"reader_{name}": value for name, value in own.items()}
+        return figures, table(figures)
+    steps = world.info.default_steps if args.steps is None else args.steps
+    with source_game(world.info.env_id)() as game:
+        numbers = {"states": args.states, "split": args.split, "seed": args.seed, "steps": steps}
+        figures = opponent.measure(world, game, **numbers)
+    return figures, opponent.table(figures)
 
 
 def _answer(temperament: str, gesture: str) -> str:

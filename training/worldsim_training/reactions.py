@@ -1,9 +1,9 @@
 """The reader of reactions: what an NPC of Encounter does in each frame of a video, real or imagined.
 
-    python -m worldsim_training.collect game=encounter frames=60000 'policies=[visitor,random]' out=data/reactions
-    python -m worldsim_training.reactions --data data/reactions --out reactions.safetensors
+    python -m worldsim_training.reactions --out reactions.safetensors
 
-trains a small network on the train split and scores it on the test split, whose episodes it never saw.
+trains a small network on episodes that are played on the spot and scores it on others; or, with `--data FOLDER`, on the
+train and the test split of a recording.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from tqdm import tqdm
 from worldsim_envs.encounter.rules import MOST_DELAY, REACTIONS
 from worldsim_envs.encounter.scene import Reaction
 from worldsim_envs.games.encounter import Encounter
-from worldsim_training.episodes import Episode, read_episode, read_meta
+from worldsim_training.collect import record_episode
+from worldsim_training.episodes import SPLITS, Episode, read_episode, read_meta
 
 LABELS = ("idle", *REACTIONS)
 BEFORE, AFTER = 1, 3
@@ -31,6 +32,14 @@ BEFORE, AFTER = 1, 3
 WINDOW = BEFORE + 1 + AFTER
 SLACK = 2
 """Frames after the latest possible onset in which an answer is still looked for."""
+EPISODES, STEPS = 200, 1500
+"""Played for the training of a reader, and updates on them."""
+HELD_OUT = 60
+"""Episodes on which it is scored, about 550 answers."""
+LEAST_ACCURACY = 0.98
+"""Share of those answers that it must read rightly."""
+CHANGE_SPAN = 3
+"""Frames before and after a change of act that are the hardest to read."""
 LOOKED_AT = MOST_DELAY + SLACK + 1
 """Frames after a gesture's first one that decide whether and how it is answered."""
 
@@ -135,7 +144,8 @@ def find_answer(labels: np.ndarray, gesture_frame: int) -> tuple[str | None, int
 def score_reader(reader: ReactionReader, episodes: list[Labelled]) -> dict[str, float]:
     """Shares of frames and of answers that are read rightly, mean error of the delay, and false answers.
 
-    false: share of stretches of 1 + `LOOKED_AT` idle frames in which an answer is read.
+    false: share of stretches of 1 + `LOOKED_AT` idle frames in which an answer is read. onset_error_frames is left out
+    where no answer is read.
     """
     right, onset_errors, frames_right, false = [], [], [], []
     for episode in episodes:
@@ -151,10 +161,9 @@ def score_reader(reader: ReactionReader, episodes: list[Labelled]) -> dict[str, 
         "frames": float(np.concatenate(frames_right).mean()),
         "answers": float(np.mean(right)),
         "answers_counted": float(len(right)),
-        "onset_error_frames": float(np.mean(onset_errors)),
         "false": float(np.mean(false)),
         "false_counted": float(len(false)),
-    }
+    } | ({"onset_error_frames": float(np.mean(onset_errors))} if onset_errors else {})
 
 
 def save_reader(reader: ReactionReader, path: Path) -> None:
@@ -169,19 +178,61 @@ def load_reader(path: Path) -> ReactionReader:
     return reader
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Train a reader on a recording, print its scores on the test split and write it."""
-    parser = argparse.ArgumentParser(prog="python -m worldsim_training.reactions", description="train the reader")
-    parser.add_argument("--data", type=Path, required=True, help="folder of a recording of Encounter")
-    parser.add_argument("--out", type=Path, required=True, help="file of the reader, .safetensors")
-    parser.add_argument("--steps", type=int, default=800, help="updates (default: 800)")
-    parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: 0)")
-    args = parser.parse_args(arguments)
-    torch.manual_seed(args.seed)
+def play_episodes(split: str, count: int, seed: int = 0) -> list[Labelled]:
+    """Labelled episodes of visitors and random buttons in turn, with the seeds that `collect` would give them."""
+    policies, number = ("visitor", "random"), SPLITS.index(split)
+    seeds = [(seed, number, index) for index in range(count)]
+    return [
+        label_episode(record_episode(Encounter(), policies[each[2] % 2], each, Encounter.max_episode_steps), each)
+        for each in tqdm(seeds, desc=f"play {split}", unit="episode")
+    ]
+
+
+def make_reader(episodes: list[Labelled], *, steps: int = STEPS, seed: int = 0) -> ReactionReader:
+    """A reader trained on labelled episodes, all from the seed."""
+    torch.manual_seed(seed)
     reader = ReactionReader()
+    train_reader(reader, episodes, np.random.default_rng(seed), steps=steps)
+    return reader
+
+
+def ready_reader(
+    path: Path | None, *, episodes: int = EPISODES, steps: int = STEPS, held_out: int = HELD_OUT
+) -> tuple[ReactionReader, dict[str, float]]:
+    """A reader that reads the real game, and its scores on held-out episodes of it.
+
+    path: its weights; where there are none, or no path is given, one is trained, and written there. ValueError where it
+    reads less than `LEAST_ACCURACY` of the real game's answers rightly.
+    """
+    is_there = path is not None and path.exists()
+    reader = load_reader(path) if is_there else make_reader(play_episodes("train", episodes), steps=steps)
+    if path is not None and not is_there:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_reader(reader, path)
+    scores = score_reader(reader, play_episodes("test", held_out))
+    if scores["answers"] < LEAST_ACCURACY:
+        seen = f"the reader reads {scores['answers']:.3f} of {scores['answers_counted']:.0f} real answers rightly"
+        raise ValueError(f"{seen}, below {LEAST_ACCURACY}; train one with worldsim_training.reactions --steps, --seed")
+    return reader, scores
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train a reader, print its scores on episodes that it never saw and write it."""
+    parser = argparse.ArgumentParser(prog="python -m worldsim_training.reactions", description="train the reader")
+    parser.add_argument("--out", type=Path, required=True, help="file of the reader, .safetensors")
+    parser.add_argument("--data", type=Path, help="folder of a recording of Encounter (default: played on the spot)")
+    parser.add_argument("--episodes", type=int, default=EPISODES, help=f"played on the spot (default: {EPISODES})")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"updates (default: {STEPS})")
+    parser.add_argument("--seed", type=int, default=0, help="of episodes, weights and batches (default: 0)")
+    args = parser.parse_args(arguments)
     try:
-        train_reader(reader, read_dataset(args.data, "train"), np.random.default_rng(args.seed), steps=args.steps)
-        scores = score_reader(reader, read_dataset(args.data, "test"))
+        splits = {"train": args.episodes, "test": HELD_OUT}
+        train, test = (
+            play_episodes(split, count, args.seed) if args.data is None else read_dataset(args.data, split)
+            for split, count in splits.items()
+        )
+        reader = make_reader(train, steps=args.steps, seed=args.seed)
+        scores = score_reader(reader, test)
     except (ValueError, OSError) as error:
         raise SystemExit(f"reactions: {error}") from None
     save_reader(reader, args.out)
@@ -192,30 +243,43 @@ def _label(act: str) -> int:
     return LABELS.index(act) if act in REACTIONS else 0
 
 
-def _places_by_label(episodes: list[Labelled]) -> list[np.ndarray]:
-    """For each label the (episode, frame) pairs (n, 2) that show it."""
-    places = []
+def _places_by_label(episodes: list[Labelled]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each label the (episode, frame) pairs (n, 2) that show it, and those (m, 2) of them where an act changes."""
+    known = [
+        np.stack((np.full(len(each.labels), i), np.arange(len(each.labels)), each.labels, _near_change(each.labels)), 1)
+        for i, each in enumerate(episodes)
+    ]
+    table, places = np.concatenate(known), []
     for label, name in enumerate(LABELS):
-        found = [
-            np.stack((np.full(len(frames), i), frames), axis=1)
-            for i, episode in enumerate(episodes)
-            if len(frames := np.flatnonzero(episode.labels == label))
-        ]
-        if not found:
+        found = table[table[:, 2] == label]
+        if not found[:, 3].any():
             raise ValueError(f"the recording never shows {name!r}; record more frames")
-        places.append(np.concatenate(found))
+        places.append((found[:, :2], found[found[:, 3] == 1, :2]))
     return places
 
 
+def _near_change(labels: np.ndarray) -> np.ndarray:
+    """(T,) bool, whether the label changes within `CHANGE_SPAN` frames before or after a frame."""
+    changes = np.flatnonzero(np.diff(labels)) + 0.5
+    return np.abs(np.arange(len(labels))[:, None] - changes).min(axis=1, initial=np.inf) < CHANGE_SPAN
+
+
 def _draw_batch(
-    episodes: list[Labelled], places: list[np.ndarray], batch: int, rng: np.random.Generator
+    episodes: list[Labelled], places: list[tuple[np.ndarray, np.ndarray]], batch: int, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Windows (batch, WINDOW, 3, H, W) and labels (batch,): all alike often, but idle, which looks most various."""
+    """Windows (batch, WINDOW, 3, H, W) and labels (batch,).
+
+    All labels come alike often, but idle, which looks most various; half of the frames are of those that are hardest to
+    read, where an act begins or ends.
+    """
     chances = np.ones(len(LABELS))
     chances[0] = len(LABELS) / 2
     labels = rng.choice(len(LABELS), batch, p=chances / chances.sum())
-    drawn = [places[label][rng.integers(len(places[label]))] for label in labels]
-    windows = [cut_windows(episodes[i].frames, np.array([frame])) for i, frame in drawn]
+    windows = []
+    for label, hard in zip(labels, rng.random(batch) < 0.5, strict=True):
+        some = places[label][int(hard)]
+        i, frame = some[rng.integers(len(some))]
+        windows.append(cut_windows(episodes[i].frames, np.array([frame])))
     return torch.cat(windows), torch.from_numpy(labels)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 GAME = "game"
 
+Agent = Callable[[np.ndarray], str]
+"""Frame (H, W, 3) uint8 -> the button that is held into the next one, "" for none."""
+
 
 @dataclass(frozen=True)
 class SceneState:
@@ -29,6 +32,7 @@ class SceneState:
     step: int
     temperament: str
     waiting: tuple[str, ...]
+    driver: tuple[str, ...] | Agent | None
 
 
 class NPCScene:
@@ -43,6 +47,7 @@ class NPCScene:
 
     What the player does is a script: "wave", "right*4,bow", "guard*12,rest*6,give" (`npc.script`). Gestures are wave,
     bow, give, threaten, strike and guard; left and right walk. The same seed, scripts and build give the same bytes.
+    `drive` moves the NPC itself in the same words, or has an agent move it, until `release` gives it its mind back.
     Wrong names, conflicting buttons and scenes beyond `frames_left` are a ValueError in one line, which leaves the
     scene as it was.
     """
@@ -64,6 +69,7 @@ class NPCScene:
         self._stage = GameStage(opening) if is_game else WorldStage(world, opening, seed, steps=steps, device=device)
         self._temperament, self._step = temperament, 0
         self._waiting: deque[str] = deque()
+        self._driver: tuple[str, ...] | Agent | None = None
 
     @property
     def frame(self) -> np.ndarray:
@@ -113,6 +119,26 @@ class NPCScene:
         """Let the player do this from the next frame on, or when what was emitted before is done."""
         self._waiting.extend(read_script(script))
 
+    def drive(self, driver: str | Agent) -> None:
+        """Move the NPC directly from the next frame on, in place of its own mind, until `release`.
+
+        driver: a script, begun when the one given before is done, as a person's keys would be; after it the NPC stands.
+        Or an agent, called with each frame. What it answers is checked as scripts are, before the scene goes on; it is
+        not copied by save states and comparisons, so one that remembers should only be asked forward.
+        """
+        if isinstance(driver, str):
+            before = self._driver if isinstance(self._driver, tuple) else ()
+            driver = (*before, *read_script(driver))
+        elif not callable(driver):
+            raise ValueError(
+                f"driver {driver!r} moves nobody; give a script such as 'wave', or a function of the frame"
+            )
+        self._driver = driver
+
+    def release(self) -> None:
+        """Give the NPC its own mind back from the next frame on, calm and of the scene's temperament."""
+        self._driver = None
+
     def step(self) -> np.ndarray:
         """Go on by one frame: (H, W, 3) uint8."""
         self._check_length(1)
@@ -138,13 +164,13 @@ class NPCScene:
 
     def save_state(self) -> SceneState:
         """The scene as it stands; `load_state` goes on from there, bit for bit."""
-        return SceneState(self._stage.save(), self._step, self._temperament, tuple(self._waiting))
+        return SceneState(self._stage.save(), self._step, self._temperament, tuple(self._waiting), self._driver)
 
     def load_state(self, state: SceneState) -> np.ndarray:
         """Go back to a moment of this scene: its frame (H, W, 3) uint8."""
         self._stage.load(state.stage)
         self._step, self._temperament = state.step, state.temperament
-        self._waiting = deque(state.waiting)
+        self._waiting, self._driver = deque(state.waiting), state.driver
         return self.frame
 
     def _branch(self, script: str, frames: int, temperament: str | None) -> Clip:
@@ -156,7 +182,8 @@ class NPCScene:
             self.load_state(here)
 
     def _film(self, script: str, count: int) -> Clip:
-        title = f"Encounter, {self._temperament} ({self.source})"
+        who = self._temperament if self._driver is None else "driven"
+        title = f"Encounter, {who} ({self.source})"
         frames, vectors, words = [self.frame], [], []
         for _ in range(count):
             vector, button = self._advance()
@@ -166,13 +193,22 @@ class NPCScene:
         return Clip(np.stack(frames), np.stack(vectors), tuple(words), self.fps, title, script)
 
     def _advance(self) -> tuple[np.ndarray, str]:
-        """Go on by one frame; returns the channel vector (A,) and the button that was held."""
+        """Go on by one frame; returns the channel vector (A,) and the button that the player held."""
+        held = [f"npc_{self._temperament}"] if self._driver is None else self._driven()
         button = self._waiting.popleft() if self._waiting else ""
-        held = {f"npc_{self._temperament}": 1.0} | ({button: 1.0} if button else {})
-        vector = self._stage.actions.vector(**held)
+        vector = self._stage.actions.vector(**dict.fromkeys(held + ([button] if button else []), 1.0))
         self._stage.step(vector)
         self._step += 1
         return vector, button
+
+    def _driven(self) -> list[str]:
+        """The NPC's channels of the next frame; changes what is left of a script."""
+        if isinstance(self._driver, tuple):
+            button, self._driver = (self._driver or ("",))[0], self._driver[1:]
+        else:
+            answer = self._driver(self.frame)
+            button = read_script(f"{answer}*1")[0] if answer else ""
+        return ["npc_driven", *([f"npc_{button}"] if button else [])]
 
     def _check_length(self, frames: int) -> None:
         if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:

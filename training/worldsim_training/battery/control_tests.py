@@ -66,9 +66,9 @@ def score_onset(game: Game, futures: Futures, played: Played, rng: np.random.Gen
     `onset_state_*` is the real curve from the game's own state, where it tells `opponent_x` or `opponent_y`.
     """
     steps = [h for h in ONSET_STEPS if h <= futures.actions.shape[2]]
-    ours, real = (_onsets(tracks(game.opponent_xy, each.frames)) for each in (played, futures.real))
+    ours, real = (parting_steps(tracks(game.opponent_xy, each.frames)) for each in (played, futures.real))
     exact = [i for i, name in enumerate(game.state_names) if name.startswith("opponent_")]
-    truth = _onsets(futures.states[..., exact], pixels=0.0) if exact and futures.states is not None else None
+    truth = parting_steps(futures.states[..., exact], pixels=0.0) if exact and futures.states is not None else None
     out = {}
     for h in steps:
         out[f"onset_{h}"], out[f"onset_real_{h}"] = (float((onset <= h).mean()) for onset in (ours, real))
@@ -93,5 +93,6 @@ def tracks(locate: Callable, frames: np.ndarray) -> np.ndarray:
     return sprite_track(flat, locate).reshape(*frames.shape[:-3], 2)
 
 
-def _onsets(places: np.ndarray, *, pixels: float = APART_PIXELS) -> np.ndarray:
+def parting_steps(places: np.ndarray, *, pixels: float = APART_PIXELS) -> np.ndarray:
+    """(n,) first step, from 1, at which two branches' places (n, 2, T, 2) are apart; T + 1 where they never are."""
     return metrics.onset_steps(metrics.apart_by(places[:, 0], places[:, 1]), pixels=pixels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -84,13 +84,20 @@ def branch_futures(
 
     ValueError where in none of the states the choice of action changes a pixel.
     """
-    moments = saved_moments(heldout, count, past=past, future=steps, rng=rng)
-    pairs = np.stack([_two_actions(game, rng) for _ in range(count)])
-    futures = _played(game, heldout, moments, np.repeat(pairs[:, :, None], steps, axis=2), past, rng)
-    mask = np.stack([_answering_pixels(game, heldout, moment) for moment in moments])
+    futures = pair_futures(game, heldout, count, steps, past=past, rng=rng)
+    mask = np.stack([_answering_pixels(game, heldout, moment) for moment in futures.past.moments])
     if not mask.any():
         raise ValueError(f"in {count} states no action of {game.name} changed a pixel within {HOLD_STEPS} steps")
-    return Futures(futures.past, futures.actions, futures.seeds, futures.real, futures.states, mask)
+    return replace(futures, mask=mask)
+
+
+def pair_futures(
+    game: Game, heldout: HeldOut, count: int, steps: int, *, past: int, rng: np.random.Generator
+) -> Futures:
+    """The pairs of `branch_futures`, without the pixels that answer."""
+    moments = saved_moments(heldout, count, past=past, future=steps, rng=rng)
+    pairs = np.stack([_two_actions(game, rng) for _ in range(count)])
+    return _played(game, heldout, moments, np.repeat(pairs[:, :, None], steps, axis=2), past, rng)
 
 
 def saved_moments(heldout: HeldOut, count: int, *, past: int, future: int, rng: np.random.Generator) -> list[Moment]:
