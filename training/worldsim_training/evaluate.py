@@ -19,6 +19,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -26,7 +27,9 @@ import torch
 
 from worldsim.bench import cpu_name
 from worldsim.world_model import WorldModel
+from worldsim.worlds import world_path
 from worldsim_envs.games import Game, source_game
+from worldsim_training import openings
 from worldsim_training.battery import measure
 from worldsim_training.battery.bars import MEASURED_BY
 from worldsim_training.battery.ledger import Figures, Ledger
@@ -64,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     plan = _plan(args)
     with kind() as game:
         told, ledger = _provenance(args, model, game), _ledger(args, model, game, plan)
+        told |= _opened(args, model) if args.split == "test" else {}
         evaluation = Evaluation(model, game, plan, args.split, args.seed, steps, ledger=ledger, world=str(args.world))
         report = evaluation.figures()
         pictures = evaluation.strips() if args.report is not None else None
@@ -92,6 +96,19 @@ def evaluate(
 def _plan(args: argparse.Namespace) -> Plan:
     plan = QUICK if args.quick else FULL
     return dataclasses.replace(plan, battery=measure.with_long_drift(plan.battery)) if args.long else plan
+
+
+def _opened(args: argparse.Namespace, model: WorldModel) -> Figures:
+    """Log that the test split is opened, say so, and tell how often it now was for these weights."""
+    folder, given = world_path(args.world), [path.parent for path in (args.json, args.report) if path is not None]
+    elsewhere = (given or [Path()])[0]
+    times = 1 + openings.count(model.fingerprint, folder, elsewhere)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    opening = openings.Opening(now, model.info.name, model.fingerprint, _command(args), args.seed)
+    log = openings.note(opening, folder, elsewhere)
+    why = "" if log.parent == folder else f" (folder '{folder}' cannot be written to)"
+    print(f"test split opened, time {times} for these weights; logged in {log}{why}")
+    return {"test_split_opened": times}
 
 
 def _write(args: argparse.Namespace, report: Figures, pictures: Figures | None, identity: Mapping) -> None:

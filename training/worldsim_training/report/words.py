@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 GATES = {
     "gain_1_db": "better than copying, 1 step ahead (dB)",
@@ -45,7 +46,7 @@ STRIPS = {
 PROVENANCE = (
     *("command", "world", "world_manifest_sha256", "heldout_sha256", "game", "env_id", "resolution", "split", "seed"),
     *("steps", "context_frames", "episodes", "episode_steps", "windows", "dtype", "device", "device_name", "threads"),
-    *("system", "seconds"),
+    *("system", "seconds", "test_split_opened"),
 )
 """Keys that say how the figures were made, besides the versions."""
 
@@ -65,3 +66,11 @@ def number(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def opened(figures: Mapping[str, object]) -> str:
+    """How often the test split was opened for these weights."""
+    times = figures.get("test_split_opened")
+    if times is None:
+        return "opened how often is not told"
+    return f"opened {'once' if times == 1 else f'{times} times'} for these weights"
