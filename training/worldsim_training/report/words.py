@@ -25,6 +25,10 @@ GATES = {
     "picture_motion_ratio": "motion, ratio to real frames",
     "picture_colour_emd": "colours off (levels)",
     "collapsed": "long rollouts that collapse",
+    "student_gain_loss_1_db": "gain lost against the many-step teacher, 1 step ahead (dB)",
+    "student_gain_loss_16_db": "gain lost against the many-step teacher, 16 steps ahead (dB)",
+    "student_action_f1_loss": "actions recovered, lost against the many-step teacher",
+    "student_reward_f1_loss": "rewards (F1), lost against the many-step teacher",
     "deterministic_again": "the same seed and actions give the same bytes again",
     "deterministic_slot": "the same bytes in any slot of a batch",
     "deterministic_threads": "the same bytes with another number of threads",
@@ -46,7 +50,7 @@ STRIPS = {
 PROVENANCE = (
     *("command", "world", "world_manifest_sha256", "heldout_sha256", "game", "env_id", "resolution", "split", "seed"),
     *("steps", "context_frames", "episodes", "episode_steps", "windows", "dtype", "device", "device_name", "threads"),
-    *("system", "seconds", "test_split_opened"),
+    *("system", "seconds", "test_split_opened", "teacher_sha256", "teacher_steps"),
 )
 """Keys that say how the figures were made, besides the versions."""
 
