@@ -65,6 +65,11 @@ def test_the_measured_part_has_value_interval_bar_and_verdict(folder, figures):
     assert "rewards of the right value at the right step (F1)" in text[text.index("Not measured") :]
 
 
+def test_the_teacher_stands_beside_the_step_counts(folder, figures):
+    text = card.write_card(figures | {"teacher_control_c": 0.9, "teacher_steps": 32}, folder)
+    assert "| control C at 1, 2 denoising steps | 0.6, 0.7; its teacher at 32 steps 0.9 | on fewer trials | |" in text
+
+
 def test_the_card_tells_how_it_was_measured(folder, figures):
     text = card.write_card(figures, folder)
     assert "    worldsim eval tiny --split test --seed 3" in text

@@ -165,6 +165,8 @@ def _by_steps(figures: Mapping) -> list[str]:
     for key, words in STEPS.items():
         at = horizons(figures, rf"steps_(\d+)_{key}")
         values = ", ".join(number(figures[f"steps_{n}_{key}"]) for n in at)
+        if (teacher := figures.get(f"teacher_{key}")) is not None:
+            values += f"; its teacher at {figures['teacher_steps']} steps {number(teacher)}"
         rows += (
             [f"| {words} at {', '.join(map(str, at))} denoising steps | {values} | on fewer trials | |"] if at else []
         )

@@ -115,7 +115,10 @@ class Battery:
     def _lucky(self, names: Sequence[str]) -> Figures:
         """The ceiling of a simulator with dice of its own; without what it shares with the world's figures."""
         figures = self.bench.score(RealSimulator(self.game, self.heldout, other_luck=True), names)
-        shared = ("refused_", "probe_real_", "onset_real_", "onset_state_", "action_f1_real_", "action_ceiling_")
+        shared = (
+            *("refused_", "probe_real_", "onset_real_", "onset_state_", "action_f1_real_", "action_ceiling_"),
+            *("fd_floor", "reward_detector_", "opponent_real_", "opponent_commonest", "opponent_habits_floor"),
+        )
         return {f"luck_{key}": value for key, value in figures.items() if not key.startswith(shared)}
 
     def _drift(self, number: int, rollouts: int, length: int) -> Figures:
