@@ -35,6 +35,7 @@ PARTS = {"denoiser": CausalDiT, "heads": OutcomeHead}
 DOUBT_SIGMA = 0.05  # of 0.05, 0.1, 0.25, 0.4, 0.5, 0.67 and 0.9 the one that tells strange pasts best
 DOUBT_STREAM = 0x646F756274  # a stream apart from that of the frames, which so stay the same with and without
 PART_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
+NOTES = (".md", ".jsonl")  # a card or log beside the weights may grow without changing the world
 
 
 @dataclass(frozen=True)
@@ -330,9 +331,9 @@ class WorldModel:
 
 
 def write_manifest(folder: Path) -> str:
-    """Write `manifest.json` (size and SHA-256 of every other file) and return the manifest's own SHA-256."""
+    """Write `manifest.json` (size and SHA-256 of every other file but notes) and return the manifest's own SHA-256."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    listed = {path.relative_to(folder).as_posix(): _digest(path) for path in files if path.suffix != ".md"}
+    listed = {path.relative_to(folder).as_posix(): _digest(path) for path in files if path.suffix not in NOTES}
     (folder / MANIFEST).write_text(json.dumps({"schema": SCHEMA, "files": listed}, indent=2) + "\n")
     return _digest(folder / MANIFEST)["sha256"]
 

@@ -269,3 +269,19 @@ def test_its_window_tells_a_wrong_temperament_in_one_line(no_screen):
 
     with pytest.raises(SystemExit, match="encounter: unknown temperament 'tmid'; did you mean 'timid'"):
         main(["--temperament", "tmid"])
+
+
+@pytest.mark.parametrize("name", ["encounter", "encounter_pair"])
+def test_each_of_its_choices_is_one_button_of_the_players_and_leaves_the_npcs_as_they_are(name):
+    with make_game(name) as game:
+        for choice in game.natives():
+            game.reset(5)
+            start, tempers = game.scene.figures[0].x, [figure.temperament for figure in game.scene.figures[1:]]
+            for _ in range(12):
+                game.step(choice)
+            assert [figure.temperament for figure in game.scene.figures[1:]] == tempers
+            held = [channel.name for channel, value in zip(game.actions.channels, choice, strict=True) if value]
+            moved = game.scene.figures[0].x - start
+            assert np.sign(moved) == {"left": -1, "right": 1}.get(held[0] if held else "", 0)
+        assert len(game.natives()) == 1 + 2 + len(GESTURES)
+    assert Encounter.effects["x"][1:3] == (-1, 1)

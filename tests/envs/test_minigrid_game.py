@@ -91,3 +91,18 @@ def test_a_key_that_was_dropped_in_the_way_stops_no_episode_for_good(game):
     for _ in range(150):
         assert seeker(game) in range(7)
         game.step(choose(game))
+
+
+def test_its_state_is_where_a_frame_shows_player_and_key_until_it_is_carried(game):
+    choose = game.policies()["seeker"](np.random.default_rng(3))
+    frame, keys, ended = game.reset(3), [], False
+    while not ended:
+        player, key = game.visible_state().reshape(2, 2)
+        assert tuple(player) == game.player_xy(frame)
+        yellow = (frame[..., :2] > 128).all(axis=-1) & (frame[..., 2] < 64)
+        if not np.isnan(key).any():
+            x, y = (int(middle) for middle in key)
+            assert yellow[y - 3 : y + 5, x - 3 : x + 5].any()
+        keys.append(not np.isnan(key).any())
+        frame, _, ended = game.step(choose(game))
+    assert keys[0] and not keys[-1]

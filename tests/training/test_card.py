@@ -44,6 +44,7 @@ def figures(folder):
     return {
         "world": "tiny", "env_id": RealWorld.info.env_id, "split": "test", "seed": 3, "steps": 2, "episodes": 6,
         "windows": 13, "device": "cpu", "threads": 1, "command": "worldsim eval tiny --split test --seed 3",
+        "test_split_opened": 1,
         "world_manifest_sha256": hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest(),
         "version_torch": "2.13.0", "gain_1_db": 4.567, "gain_1_db_low": 4.1, "gain_1_db_high": 5.2,
         "psnr_1_db": 30.0, "floor_1_db": 25.43, "control_c": 0.5, "control_c_low": 0.4, "control_c_high": 0.6,
@@ -64,11 +65,19 @@ def test_the_measured_part_has_value_interval_bar_and_verdict(folder, figures):
     assert "rewards of the right value at the right step (F1)" in text[text.index("Not measured") :]
 
 
+def test_the_teacher_stands_beside_the_step_counts(folder, figures):
+    text = card.write_card(figures | {"teacher_control_c": 0.9, "teacher_steps": 32}, folder)
+    assert "| control C at 1, 2 denoising steps | 0.6, 0.7; its teacher at 32 steps 0.9 | on fewer trials | |" in text
+
+
 def test_the_card_tells_how_it_was_measured(folder, figures):
     text = card.write_card(figures, folder)
     assert "    worldsim eval tiny --split test --seed 3" in text
     assert f"manifest `{figures['world_manifest_sha256'][:12]}`" in text and "torch 2.13.0" in text
-    assert "Test split, 2 steps, 6 episodes, 13 windows, seed 3" in text and "cpu, 1 thread;" in text
+    assert (
+        "Test split (opened once for these weights), 2 steps, 6 episodes, 13 windows, seed 3" in text
+        and "cpu, 1 thread;" in text
+    )
 
 
 def test_a_world_without_a_card_gets_one_that_says_what_is_not_told(folder, figures):

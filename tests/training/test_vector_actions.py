@@ -10,6 +10,7 @@ from worldsim_envs.games import make_game
 from worldsim_training import imagine
 from worldsim_training.battery.bars import failed
 from worldsim_training.battery.broken import broken
+from worldsim_training.battery.futures import branch_futures, random_futures
 from worldsim_training.battery.simulator import Past, RealSimulator
 from worldsim_training.battery.tryouts import Size, set_up
 from worldsim_training.heldout import Moment, record_heldout
@@ -88,3 +89,17 @@ def test_exact_branches_pass_the_real_game_and_flag_one_that_ignores_actions():
         sound, deaf = (bench.score(each) for each in (real, broken(game, heldout, real)["ignores actions"]))
     assert not failed(sound) and sound["control_c"] == 1.0
     assert "control_c" in failed(deaf)
+
+
+def test_the_battery_plays_its_own_actions_under_the_conditions_that_held():
+    with make_game("encounter") as game:
+        heldout = record_heldout(game, split="validation", seed=0, episodes=3, max_steps=60, save_every=8)
+        spec = game.actions
+        for futures in (
+            random_futures(game, heldout, 6, 4, past=4, rng=np.random.default_rng(0)),
+            branch_futures(game, heldout, 6, 4, past=4, rng=np.random.default_rng(0)),
+        ):
+            for moment, branches in zip(futures.past.moments, futures.actions, strict=True):
+                held = spec.conditions_of(heldout.episodes[moment.episode].actions[moment.frame - 1])
+                assert all(spec.conditions_of(vector) == held for branch in branches for vector in branch)
+                assert all(vector.max() == 1 for branch in branches for vector in branch)

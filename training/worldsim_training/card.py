@@ -25,7 +25,7 @@ from worldsim_training.battery.verdicts import FAIL, PASS, REFUSED, UNMEASURED, 
 from worldsim_training.episodes import write_whole
 from worldsim_training.report.__main__ import read_figures
 from worldsim_training.report.plots import horizons
-from worldsim_training.report.words import number, title
+from worldsim_training.report.words import number, opened, title
 
 HEADLINE = (
     *("gain_1_db", "gain_16_db", "sign_test_share", "control_c", "action_ratio", "onset_error"),
@@ -165,6 +165,8 @@ def _by_steps(figures: Mapping) -> list[str]:
     for key, words in STEPS.items():
         at = horizons(figures, rf"steps_(\d+)_{key}")
         values = ", ".join(number(figures[f"steps_{n}_{key}"]) for n in at)
+        if (teacher := figures.get(f"teacher_{key}")) is not None:
+            values += f"; its teacher at {figures['teacher_steps']} steps {number(teacher)}"
         rows += (
             [f"| {words} at {', '.join(map(str, at))} denoising steps | {values} | on fewer trials | |"] if at else []
         )
@@ -203,10 +205,15 @@ def _again(figures: Mapping, speed: Mapping | None) -> str:
     threads = f"{figures['threads']} {'thread' if figures['threads'] == 1 else 'threads'}"
     where = f"{figures.get('device_name', figures['device'])}, {threads}"
     return (
-        f"{figures['split'].capitalize()} split, {figures['steps']} steps, {figures['episodes']} episodes,"
-        f" {figures['windows']} windows, seed {figures['seed']}, manifest `{figures['world_manifest_sha256'][:12]}`;"
+        f"{figures['split'].capitalize()} split{_opened(figures)}, {figures['steps']} steps,"
+        f" {figures['episodes']} episodes, {figures['windows']} windows, seed {figures['seed']},"
+        f" manifest `{figures['world_manifest_sha256'][:12]}`;"
         f" in brackets 95 % intervals over episodes. {where}; {versions}.\n\n" + "\n".join(commands)
     )
+
+
+def _opened(figures: Mapping) -> str:
+    return f" ({opened(figures)})" if figures["split"] == "test" else ""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -19,17 +19,23 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
+from worldsim.arguments import positive
 from worldsim.bench import cpu_name
+from worldsim.render import PremiumWorld, load_teacher
 from worldsim.world_model import WorldModel
+from worldsim.worlds import world_path
 from worldsim_envs.games import Game, source_game
+from worldsim_training import openings
 from worldsim_training.battery import measure
 from worldsim_training.battery.bars import MEASURED_BY
 from worldsim_training.battery.ledger import Figures, Ledger
+from worldsim_training.battery.students import weights_sha256
 from worldsim_training.battery.verdicts import FAIL, PASS, Gate, judge
 from worldsim_training.episodes import SPLITS, write_whole
 from worldsim_training.evaluation import FULL, QUICK, Evaluation, Plan, check_fit
@@ -46,6 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--parts", type=Path, metavar="FOLDER", help="keep each finished part here, and take up a run that was ended"
     )
     parser.add_argument("--long", action="store_true", help="also rollouts of 10,000 steps: hours on a CPU")
+    parser.add_argument(
+        "--teacher", type=Path, help="a world's folder, or a training stage's: also compare with its many-step network"
+    )
+    parser.add_argument("--intervals", type=positive(int), default=32, help="the teacher's calls a frame (default: 32)")
     parser.add_argument("--split", choices=SPLITS[1:], default=SPLITS[1], help=f"held-out seeds (default: {SPLITS[1]})")
     parser.add_argument("--steps", type=int, help="denoising steps a frame (default: the world's own)")
     parser.add_argument("--seed", type=int, default=0, help="of episodes, windows, actions and noise (default: 0)")
@@ -61,10 +71,13 @@ def run(args: argparse.Namespace) -> int:
     kind = source_game(model.info.env_id, args.game)
     steps = model.info.default_steps if args.steps is None else args.steps
     check_fit(model, kind, steps)
-    plan = _plan(args)
+    plan, teacher = _plan(args), _teacher(args, model)
     with kind() as game:
-        told, ledger = _provenance(args, model, game), _ledger(args, model, game, plan)
-        evaluation = Evaluation(model, game, plan, args.split, args.seed, steps, ledger=ledger, world=str(args.world))
+        told = _provenance(args, model, game) | _teacher_told(args, teacher)
+        ledger = _ledger(args, told, plan)
+        told |= _opened(args, model) if args.split == "test" else {}
+        kit = {"ledger": ledger, "world": str(args.world), "teacher": teacher}
+        evaluation = Evaluation(model, game, plan, args.split, args.seed, steps, **kit)
         report = evaluation.figures()
         pictures = evaluation.strips() if args.report is not None else None
     report |= told | {"seconds": round(time.perf_counter() - started, 1)}
@@ -94,6 +107,19 @@ def _plan(args: argparse.Namespace) -> Plan:
     return dataclasses.replace(plan, battery=measure.with_long_drift(plan.battery)) if args.long else plan
 
 
+def _opened(args: argparse.Namespace, model: WorldModel) -> Figures:
+    """Log that the test split is opened, say so, and tell how often it now was for these weights."""
+    folder, given = world_path(args.world), [path.parent for path in (args.json, args.report) if path is not None]
+    elsewhere = (given or [Path()])[0]
+    times = 1 + openings.count(model.fingerprint, folder, elsewhere)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    opening = openings.Opening(now, model.info.name, model.fingerprint, _command(args), args.seed)
+    log = openings.note(opening, folder, elsewhere)
+    why = "" if log.parent == folder else f" (folder '{folder}' cannot be written to)"
+    print(f"test split opened, time {times} for these weights; logged in {log}{why}")
+    return {"test_split_opened": times}
+
+
 def _write(args: argparse.Namespace, report: Figures, pictures: Figures | None, identity: Mapping) -> None:
     """The files asked for; the pictures stand beside the figures too, so that the page can be made again from both."""
     if args.json is not None:
@@ -108,16 +134,29 @@ def _write(args: argparse.Namespace, report: Figures, pictures: Figures | None, 
     print(f"written to {args.report}")
 
 
-def _ledger(args: argparse.Namespace, model: WorldModel, game: Game, plan: Plan) -> Ledger:
+def _ledger(args: argparse.Namespace, told: Figures, plan: Plan) -> Ledger:
     """Where finished parts are kept, for runs that would measure the very same."""
-    told = _provenance(args, model, game)
     machine = {key: told[key] for key in told if key not in ("command", "quick", "threads")}
     numbers = {"split": args.split, "seed": args.seed, "steps": args.steps, "batch": plan.batch}
     return Ledger(args.parts, {**machine, **numbers, "plan": dataclasses.asdict(plan)})
 
 
+def _teacher(args: argparse.Namespace, model: WorldModel) -> PremiumWorld | None:
+    if args.teacher is None:
+        return None
+    return PremiumWorld(model, load_teacher(args.teacher, world_path(args.world), model), intervals=args.intervals)
+
+
+def _teacher_told(args: argparse.Namespace, teacher: PremiumWorld | None) -> Figures:
+    if teacher is None:
+        return {}
+    return {"teacher_sha256": weights_sha256(teacher.denoiser), "teacher_steps": args.intervals}
+
+
 def _check_arguments(args: argparse.Namespace) -> None:
     """Fail before the work rather than after it."""
+    if args.quick and args.teacher is not None:
+        raise ValueError("--quick compares no step counts, so it takes no --teacher; leave one of them out")
     for option, path in (("--json", args.json), ("--report", args.report)):
         if path is not None:
             _check_target(path, option)
@@ -161,6 +200,7 @@ def _command(args: argparse.Namespace) -> str:
     words = ["worldsim", "eval", str(args.world), "--split", args.split, "--seed", args.seed, "--device", args.device]
     words += ["--steps", args.steps] if args.steps is not None else []
     words += ["--game", args.game] if args.game is not None else []
+    words += ["--teacher", args.teacher, "--intervals", args.intervals] if args.teacher is not None else []
     words += [f"--{name}" for name in ("quick", "long") if vars(args)[name]]
     return shlex.join(map(str, words))
 

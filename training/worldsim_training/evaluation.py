@@ -69,7 +69,8 @@ class Evaluation:
     """The measurements of one world; the same seed gives the same figures on one build.
 
     `ledger` keeps finished parts. `world` is what another process may load; without it determinism is tried within
-    this one. Raises ValueError where the world and the game do not fit or an instrument fails on the real game.
+    this one. `teacher` is the same world with its many-step teacher, for the battery. Raises ValueError where the world
+    and the game do not fit or an instrument fails on the real game.
     """
 
     model: WorldModel
@@ -81,6 +82,7 @@ class Evaluation:
     progress: bool = True
     ledger: Ledger = field(default_factory=Ledger)
     world: str | None = None
+    teacher: WorldModel | None = None
 
     def __post_init__(self) -> None:
         check_fit(self.model, type(self.game), self.steps)
@@ -155,7 +157,7 @@ class Evaluation:
         if self.plan.battery is None:
             return {}
         kit = (self.model, self.game, self.heldout, judge, self.ledger, settings)
-        return measure.Battery(*kit, self.plan.battery, self.seed, self.world).figures()
+        return measure.Battery(*kit, self.plan.battery, self.seed, self.world, self.teacher).figures()
 
     def _settings(self, progress: Callable[[int], object]) -> imagine.Settings:
         return settings_for(self.model, self.plan, self.steps, progress)

@@ -9,9 +9,15 @@ import numpy as np
 
 from worldsim_envs.encounter.drawing import draw, find_tunic
 from worldsim_envs.encounter.game import action_spec, new_scene, play_vector
-from worldsim_envs.encounter.rules import FPS, HEIGHT, TEMPERAMENTS, WIDTH
+from worldsim_envs.encounter.rules import BUTTONS, FPS, GESTURES, HEIGHT, TEMPERAMENTS, WIDTH
 from worldsim_envs.encounter.scene import PLAYER_LOOK, Scene
 from worldsim_envs.games.base import Game, PolicyFactory, Position
+
+
+def _single_buttons(npcs: int) -> tuple[tuple[float, ...], ...]:
+    """None of the player's buttons, then each of them alone; they leave the NPCs as they are."""
+    spec = action_spec(npcs)
+    return tuple(tuple(spec.vector(**held)) for held in ({}, *({button: 1.0} for button in BUTTONS)))
 
 
 class Encounter(Game):
@@ -26,6 +32,8 @@ class Encounter(Game):
     npcs: ClassVar[int] = 1
     actions = action_spec(1)
     max_episode_steps = 300
+    choices = _single_buttons(1)
+    effects = {"x": (0, -1, 1, *[0] * len(GESTURES))}
 
     def __init__(self) -> None:
         self._scene: Scene | None = None
@@ -99,3 +107,4 @@ class EncounterPair(Encounter):
     env_id = "worldsim/EncounterPairGame-v0"
     npcs = 2
     actions = action_spec(2)
+    choices = _single_buttons(2)

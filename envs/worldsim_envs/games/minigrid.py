@@ -40,6 +40,17 @@ class MiniGrid(GymnasiumGame):
             "toggle": ("return", "e"),
         },
     )
+    effects = {"walk": tuple(int(name == "forward") for name in NAMES)}
+    state_names = ("player_x", "player_y", "key_x", "key_y")
+
+    def visible_state(self) -> np.ndarray:
+        """Middles of the tiles with the player and with the key, in frame pixels; NaN for a key that is carried."""
+        base = self.env.unwrapped
+        keys = [
+            (i % base.width, i // base.width) for i, each in enumerate(base.grid.grid) if each and each.type == "key"
+        ]
+        tiles = [base.agent_pos, keys[0] if keys else (np.nan, np.nan)]
+        return np.array([TILE * column + (TILE - 1) / 2 for tile in tiles for column in tile], np.float64)
 
     def reward(self, reward: float) -> float:
         """1 for the goal; the game itself gives less the later it is reached, which no frame shows."""

@@ -16,9 +16,12 @@ BARS: dict[str, Bar] = {
     "counterfactual_untouched": (0.98, ANY),
     "counterfactual_onset": (0.9, ANY),
     "onset_error": (0.0, 0.1),
+    "opponent_ratio": (0.95, ANY),
     "probe_ratio_16_worst": (0.0, 1.25),
     "probe_ratio_64_worst": (0.0, 1.5),
+    "fd_share": (0.0, 3.0),
     "reward_f1": (0.9, ANY),
+    "reward_seen_ratio": (0.9, ANY),
     "end_recall": (0.9, ANY),
     "false_ends_per_2000": (0.0, 1.0),
     "picture_sharpness_ratio": (0.9, 1.1),
@@ -31,6 +34,10 @@ BARS: dict[str, Bar] = {
     "drift_1000_end_sharpness_ratio": (0.9, 1.1),
     "drift_1000_end_saturation_ratio": (0.9, 1.1),
     "drift_1000_end_colour_emd": (0.0, 2.0),
+    "student_gain_loss_1_db": (-ANY, 0.5),
+    "student_gain_loss_16_db": (-ANY, 0.5),
+    "student_action_f1_loss": (-ANY, 0.02),
+    "student_reward_f1_loss": (-ANY, 0.02),
     "deterministic_again": (1, 1),
     "deterministic_slot": (1, 1),
     "deterministic_threads": (1, 1),
@@ -59,21 +66,21 @@ is a share of it (of .9, say): nobody who cannot see the luck can be asked for m
 AT_MOST_LUCK = re.compile(r"gain_(\d+)_db")
 """Gains that need not exceed those of the real game with other luck, `reroll_{h}_db`."""
 
-MEANT_FOR = {
-    "frozen": "action_ratio",
-    "ignores actions": "control_c",
-    "swaps directions": "action_ratio",
-    "late by one step": "action_ratio",
-    "drops actions": "action_ratio",
-    "double speed": "probe_ratio_16_worst",
-    "opponent erased": "probe_ratio_16_worst",
-    "blurred": "picture_sharpness_ratio",
-    "colours drift": "picture_colour_emd",
-    "noisy": "picture_motion_ratio",
-    "wrong rewards": "reward_f1",
-    "ends early": "false_ends_per_2000",
+MEANT_FOR: dict[str, tuple[str, ...]] = {
+    "frozen": ("action_ratio", "picture_motion_ratio"),
+    "ignores actions": ("control_c",),
+    "swaps directions": ("action_ratio", "control_c"),
+    "late by one step": ("action_ratio", "control_c"),
+    "drops actions": ("action_ratio", "control_c"),
+    "double speed": ("probe_ratio_16_worst", "action_ratio", "picture_motion_ratio"),
+    "opponent erased": ("probe_ratio_16_worst", "onset_error"),
+    "blurred": ("picture_sharpness_ratio",),
+    "colours drift": ("picture_colour_emd",),
+    "noisy": ("picture_motion_ratio",),
+    "wrong rewards": ("reward_f1",),
+    "ends early": ("false_ends_per_2000",),
 }
-"""The figure that must flag each of the faults of `broken`."""
+"""The figure that must flag each of the faults of `broken`: the first of these that the game lets be measured."""
 
 
 MEASURED_BY = {
@@ -83,9 +90,12 @@ MEASURED_BY = {
     "counterfactual_untouched": "counterfactuals",
     "counterfactual_onset": "counterfactuals",
     "onset_error": "onset",
+    "opponent_ratio": "opponent",
     "probe_ratio_16_worst": "states",
     "probe_ratio_64_worst": "states",
+    "fd_share": "features",
     "reward_f1": "rewards",
+    "reward_seen_ratio": "seen_rewards",
     "end_recall": "ends",
     "false_ends_per_2000": "false_ends",
     "picture_sharpness_ratio": "pictures",

@@ -59,21 +59,25 @@ class DoubleSpeed:
 
 
 def broken(game: Game, heldout: HeldOut, sound: Simulator) -> dict[str, Simulator]:
-    """The faults by name, each on the sound simulator."""
-    erase = _eraser(game, heldout)
-    return {
+    """The faults by name, each on the sound simulator; without the erased opponent where the game reads none."""
+    copies = {
         "frozen": OtherShow(sound, _frozen),
         "ignores actions": OtherActions(sound, lambda past, actions, seeds: _anything(game, actions, seeds)),
         "swaps directions": OtherActions(sound, lambda past, actions, seeds: _swapped(game, actions)),
         "late by one step": OtherActions(sound, _late),
         "drops actions": OtherActions(sound, lambda past, actions, seeds: _dropped(game, actions, seeds)),
         "double speed": DoubleSpeed(sound),
-        "opponent erased": OtherShow(sound, lambda past, played, seeds: _shown(played, erase(played.frames))),
         "blurred": OtherShow(sound, lambda past, played, seeds: _shown(played, blur(played.frames))),
         "colours drift": OtherShow(sound, _drifting),
         "noisy": OtherShow(sound, _noisy),
         "wrong rewards": OtherShow(sound, lambda past, played, seeds: replace(played, rewards=-played.rewards)),
         "ends early": OtherShow(sound, _ends_early),
+    }
+    if type(game).opponent_xy is Game.opponent_xy:
+        return copies
+    erase = _eraser(game, heldout)
+    return copies | {
+        "opponent erased": OtherShow(sound, lambda past, played, seeds: _shown(played, erase(played.frames)))
     }
 
 

@@ -73,7 +73,7 @@ def random_futures(
     """Uniformly random actions, none held, so that only the frames tell which was played: N = 1."""
     moments = saved_moments(heldout, count, past=past, future=steps, rng=rng)
     natives = game.natives()
-    actions = natives[rng.integers(len(natives), size=(count, 1, steps))]
+    actions = _under_conditions(game, heldout, moments, natives[rng.integers(len(natives), size=(count, 1, steps))])
     return _played(game, heldout, moments, actions, past, rng)
 
 
@@ -97,7 +97,8 @@ def pair_futures(
     """The pairs of `branch_futures`, without the pixels that answer."""
     moments = saved_moments(heldout, count, past=past, future=steps, rng=rng)
     pairs = np.stack([_two_actions(game, rng) for _ in range(count)])
-    return _played(game, heldout, moments, np.repeat(pairs[:, :, None], steps, axis=2), past, rng)
+    actions = _under_conditions(game, heldout, moments, np.repeat(pairs[:, :, None], steps, axis=2))
+    return _played(game, heldout, moments, actions, past, rng)
 
 
 def saved_moments(heldout: HeldOut, count: int, *, past: int, future: int, rng: np.random.Generator) -> list[Moment]:
@@ -113,6 +114,15 @@ def saved_moments(heldout: HeldOut, count: int, *, past: int, future: int, rng: 
     if len(turns) < count:
         raise ValueError(f"{len(turns)} held-out states have {past} frames before and {future} after; needed: {count}")
     return [Moment(i, frame) for _, i, frame in turns[:count]]
+
+
+def _under_conditions(game: Game, heldout: HeldOut, moments: Sequence[Moment], actions: np.ndarray) -> np.ndarray:
+    """The actions (n, N, T[, A]) with the conditions that held at each moment: an NPC's temper is no one's choice."""
+    if not game.actions.conditions:
+        return actions
+    last = [heldout.episodes[moment.episode].actions[moment.frame - 1] for moment in moments]
+    held = np.stack([game.actions.condition_vector(game.actions.conditions_of(vector)) for vector in last])
+    return actions + held[:, None, None].astype(actions.dtype)
 
 
 def _played(

@@ -15,6 +15,7 @@ from worldsim_training.battery.determinism import measure_determinism
 from worldsim_training.battery.drift import measure_drift
 from worldsim_training.battery.ledger import Figures, Ledger
 from worldsim_training.battery.simulator import RealSimulator, WorldSimulator
+from worldsim_training.battery.students import losses
 from worldsim_training.battery.tryouts import INSTRUMENTS, Bench, Size, set_up
 from worldsim_training.heldout import HeldOut
 
@@ -64,9 +65,14 @@ class Battery:
     seed: int
     world: str | None = None
     """What to load for the determinism test in another process."""
+    teacher: WorldModel | None = None
+    """The same world painted by its many-step teacher, to compare the step counts with."""
 
     def figures(self) -> Figures:
-        """All figures: of the world; `luck_...`, of the real game with other luck; `steps_{n}_...`, by step count."""
+        """All figures: of the world; `luck_...`, of the real game with other luck; `steps_{n}_...`, by step count.
+
+        `teacher_...`: of the teacher, where there is one, and `student_...` what is lost against it: `students.losses`.
+        """
         out = self._benched() | self._compared()
         for i, (rollouts, length) in enumerate(self.extent.drifts):
             out |= self.ledger.part(f"drift_{length}", lambda i=i, n=rollouts, t=length: self._drift(i, n, t))
@@ -95,17 +101,24 @@ class Battery:
     def _compared(self) -> Figures:
         out: Figures = {}
         for steps in self.extent.step_choices:
-            out |= self.ledger.part(f"steps_{steps}", lambda steps=steps: self._by_steps(steps))
-        return out
+            out |= self.ledger.part(f"steps_{steps}", lambda n=steps: self._on_steps(f"steps_{n}", self._world(n)))
+        if self.teacher is None:
+            return out
+        teacher = WorldSimulator(self.teacher, self.settings)
+        out |= self.ledger.part("teacher", lambda: self._on_steps("teacher", teacher))
+        return out | losses(out, self.extent.step_choices, self.settings.steps)
 
-    def _by_steps(self, steps: int) -> Figures:
-        figures = self.step_bench.score(self._world(steps), self.extent.step_instruments)
-        return {f"steps_{steps}_{key}": value for key, value in figures.items()}
+    def _on_steps(self, name: str, simulator: WorldSimulator) -> Figures:
+        figures = self.step_bench.score(simulator, self.extent.step_instruments)
+        return {f"{name}_{key}": value for key, value in figures.items()}
 
     def _lucky(self, names: Sequence[str]) -> Figures:
         """The ceiling of a simulator with dice of its own; without what it shares with the world's figures."""
         figures = self.bench.score(RealSimulator(self.game, self.heldout, other_luck=True), names)
-        shared = ("refused_", "probe_real_", "onset_real_", "onset_state_", "action_f1_real_", "action_ceiling_")
+        shared = (
+            *("refused_", "probe_real_", "onset_real_", "onset_state_", "action_f1_real_", "action_ceiling_"),
+            *("fd_floor", "reward_detector_", "opponent_real_", "opponent_commonest", "opponent_habits_floor"),
+        )
         return {f"luck_{key}": value for key, value in figures.items() if not key.startswith(shared)}
 
     def _drift(self, number: int, rollouts: int, length: int) -> Figures:

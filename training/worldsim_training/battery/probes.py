@@ -31,12 +31,13 @@ class Probe:
     middle: np.ndarray
     width: np.ndarray
 
-    @torch.no_grad()
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """State (..., S) float64 of frames (..., H, W, 3) uint8."""
-        flat = torch.from_numpy(np.ascontiguousarray(frames.reshape(-1, *frames.shape[-3:])))
-        read = torch.cat([self.net(part) for part in flat.split(256)]).double().numpy()
-        return (read * self.width + self.middle).reshape(*frames.shape[:-3], -1)
+        return _in_parts(self.net, frames) * self.width + self.middle
+
+    def features(self, frames: np.ndarray) -> np.ndarray:
+        """What the network makes of frames (..., H, W, 3) uint8 before it tells the state: (..., F) float64."""
+        return _in_parts(self.net.features, frames)
 
 
 class Attention(nn.Module):
@@ -56,9 +57,17 @@ class Attention(nn.Module):
         self.register_buffer("places", torch.cartesian_prod(rows, columns))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        pixels = frames.movedim(-1, 1).float() / 127.5 - 1
-        weights = (SHARPNESS * self.look(pixels).flatten(2)).softmax(dim=-1)
-        return self.tell(2 * (weights @ self.places).flatten(1))
+        return self.tell(self._middles(self.look(_pixels(frames))))
+
+    def features(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B, F): the middles of the maps, and mean and spread over the picture of what the maps are made of."""
+        *first, last = self.look
+        texture = nn.Sequential(*first)(_pixels(frames))
+        return torch.cat([self._middles(last(texture)), texture.mean(dim=(2, 3)), texture.std(dim=(2, 3))], dim=1)
+
+    def _middles(self, maps: torch.Tensor) -> torch.Tensor:
+        weights = (SHARPNESS * maps.flatten(2)).softmax(dim=-1)
+        return 2 * (weights @ self.places).flatten(1)
 
 
 def fit_probe(game: Game, traces: Sequence[Trace], *, seed: int, steps: int = FIT_STEPS) -> Probe:
@@ -101,9 +110,11 @@ def real_fit(probe: Probe, futures: Futures) -> dict[str, float]:
     return fits
 
 
-def player_locator(probe: Probe, fits: dict[str, float]) -> Callable[[np.ndarray], np.ndarray] | None:
-    """Frames -> those of the player's coordinates that the probe reads well; None where there is none."""
-    columns = [i for i, name in enumerate(probe.names) if name.startswith("player_") and fits[name] >= LEAST_REAL_R2]
+def locator(
+    probe: Probe, fits: dict[str, float], wanted: Callable[[str], bool]
+) -> Callable[[np.ndarray], np.ndarray] | None:
+    """Frames -> the numbers of the state with a wanted name that the probe reads well; None where there is none."""
+    columns = [i for i, name in enumerate(probe.names) if wanted(name) and fits[name] >= LEAST_REAL_R2]
     return (lambda frames: probe(frames)[..., columns]) if columns else None
 
 
@@ -138,6 +149,18 @@ def score_probes(
         out[f"probe_ratio_{h}_worst"] = max(out[f"probe_ratio_{h}_{name}"] for name in sound)
     refused = [name for name in probe.names if name not in sound]
     return out | ({"probe_refused": ", ".join(refused)} if refused else {})
+
+
+@torch.no_grad()
+def _in_parts(read: Callable[[torch.Tensor], torch.Tensor], frames: np.ndarray) -> np.ndarray:
+    """Answers (..., F) float64 on frames (..., H, W, 3) uint8, some hundred at a time."""
+    flat = torch.from_numpy(np.ascontiguousarray(frames.reshape(-1, *frames.shape[-3:])))
+    told = torch.cat([read(part) for part in flat.split(256)]).double().numpy()
+    return told.reshape(*frames.shape[:-3], -1)
+
+
+def _pixels(frames: torch.Tensor) -> torch.Tensor:
+    return frames.movedim(-1, 1).float() / 127.5 - 1
 
 
 def _ratio(own: np.ndarray, real: np.ndarray) -> float:

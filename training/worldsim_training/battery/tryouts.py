@@ -10,7 +10,16 @@ from functools import cached_property
 import numpy as np
 
 from worldsim_envs.games import Game
-from worldsim_training.battery import control_tests, outcome_tests, picture_tests, probes, recovery
+from worldsim_training.battery import (
+    control_tests,
+    feature_tests,
+    opponent_tests,
+    outcome_tests,
+    picture_tests,
+    probes,
+    recovery,
+    seen_rewards,
+)
 from worldsim_training.battery.futures import (
     Futures,
     branch_futures,
@@ -29,9 +38,12 @@ INSTRUMENTS = {
     "control": "branches",
     "counterfactuals": "branches",
     "onset": "branches",
+    "opponent": "windows",
     "states": "windows",
+    "features": "windows",
     "actions": "random",
     "rewards": "windows",
+    "seen_rewards": "windows",
     "false_ends": "windows",
     "pictures": "windows",
     "ends": "endings",
@@ -59,6 +71,7 @@ class Size:
     traces: int = 32
     """Real traces of either kind on which the instruments are fitted."""
     probe_steps: int = probes.FIT_STEPS
+    detector_steps: int = seen_rewards.FIT_STEPS
     ceiling_states: int = 60
     """States that give the ceiling of action recovery."""
 
@@ -155,12 +168,15 @@ class _Kit:
 
     def score(self, name: str) -> Score:
         """How one instrument scores."""
-        if name == "actions":
-            return self._recovery()
-        if name == "states":
-            probe, fits = self.probe, probes.real_fit(self.probe, self.futures["windows"])
-            at = self.size.state_steps
-            return lambda futures, shown, rng: probes.score_probes(probe, fits, futures, shown, at, rng)
+        fitted = {
+            "actions": self._recovery,
+            "states": self._states,
+            "features": self._features,
+            "seen_rewards": self._seen_rewards,
+            "opponent": self._opponent,
+        }
+        if name in fitted:
+            return fitted[name]()
         if name in ("counterfactuals", "onset"):
             role = "player" if name == "counterfactuals" else "opponent"
             control_tests.check_readers(self.game, self.futures["branches"], role)
@@ -174,6 +190,46 @@ class _Kit:
             "pictures": lambda futures, shown, rng: picture_tests.score_pictures(futures, shown, horizons),
             "ends": outcome_tests.score_ends,
         }[name]
+
+    def _states(self) -> Score:
+        probe, at = self.probe, self.size.state_steps
+        fits = probes.real_fit(probe, self.futures["windows"])
+        return lambda futures, shown, rng: probes.score_probes(probe, fits, futures, shown, at, rng)
+
+    def _features(self) -> Score:
+        looks = feature_tests.real_looks(self.probe, self.futures["windows"])
+        return lambda futures, shown, rng: feature_tests.score_features(looks, futures, shown)
+
+    def _seen_rewards(self) -> Score:
+        steps = self.size.detector_steps
+        detector = seen_rewards.fit_detector(self.game, sum(self.traces, []), seed=self.seed, steps=steps)
+        real = seen_rewards.check_detector(detector, self.futures["windows"])
+        return lambda futures, shown, rng: seen_rewards.score_seen_rewards(detector, real, futures, shown, rng)
+
+    def _opponent(self) -> Score:
+        for role in ("player", "opponent"):
+            control_tests.check_readers(self.game, self.futures["windows"], role)
+        locate = self._everyone()
+        predictor = opponent_tests.fit_predictor(locate, sum(self.traces, []), seed=self.seed)
+        real = opponent_tests.moves_in(locate, self.futures["windows"].real.frames[:, 0])
+        told = opponent_tests.check_predictor(predictor, real)
+        score = opponent_tests.score_opponent
+        return lambda futures, shown, rng: score(predictor, locate, told, real, futures, shown, rng)
+
+    def _everyone(self) -> opponent_tests.Locate:
+        """Player and opponent as the game's readers find them, and the other places that the probe reads well."""
+        readers = (self.game.player_xy, self.game.opponent_xy)
+        others = None
+        if self.game.state_names:
+            with suppress(ValueError):
+                fits = probes.real_fit(self.probe, self.futures["windows"])
+                others = probes.locator(self.probe, fits, lambda name: not name.startswith(("player_", "opponent_")))
+
+        def locate(frames: np.ndarray) -> np.ndarray:
+            places = [control_tests.tracks(reader, frames) for reader in readers]
+            return np.concatenate([*places, *([others(frames)] if others else [])], axis=-1)
+
+        return locate
 
     def _recovery(self) -> Score:
         mine, rng = self.futures["random"], np.random.default_rng([self.seed, 5])
@@ -189,7 +245,8 @@ class _Kit:
         found = None
         if self.game.state_names:
             with suppress(ValueError):
-                found = probes.player_locator(self.probe, probes.real_fit(self.probe, self.futures["random"]))
+                fits = probes.real_fit(self.probe, self.futures["random"])
+                found = probes.locator(self.probe, fits, lambda name: name.startswith("player_"))
         return found or (lambda frames: control_tests.tracks(self.game.player_xy, frames))
 
 

@@ -32,6 +32,8 @@ class Gate:
         low, high = self.bar
         if low == high:
             return f"{low:g}"
+        if low == -ANY:
+            return f"{high:.3g} or less"
         return f"{low:.3g} or more" if high == ANY else f"{low:.3g} to {high:.3g}"
 
 

@@ -11,6 +11,7 @@ from worldsim_training.metrics.answers import (
     mask_errors,
     onset_steps,
 )
+from worldsim_training.metrics.features import Whitening, frechet_distance, histogram_distance, whitening
 from worldsim_training.metrics.frames import (
     MSE_FLOOR,
     PEAK,
@@ -36,6 +37,7 @@ from worldsim_training.metrics.ranks import mean_maximum_rank_violation, ranks, 
 __all__ = [
     "MSE_FLOOR",
     "PEAK",
+    "Whitening",
     "agreement",
     "apart_by",
     "bootstrap_interval",
@@ -47,7 +49,9 @@ __all__ = [
     "determination",
     "event_f1",
     "event_hits",
+    "frechet_distance",
     "gain_over",
+    "histogram_distance",
     "longest_run",
     "macro_f1",
     "mask_errors",
@@ -64,4 +68,5 @@ __all__ = [
     "sign_credit",
     "spearman",
     "squared_error",
+    "whitening",
 ]

@@ -123,7 +123,7 @@ def _notes(entries: Sequence[Entry]) -> list[str]:
     notes = []
     for entry in entries:
         if entry.figures.get("split") == "test":
-            notes.append(f"{entry.label}: measured on the test split, which is opened once per release.")
+            notes.append(f"{entry.label}: measured on the test split, {words.opened(entry.figures)}.")
         if entry.figures.get("quick"):
             notes.append(f"{entry.label}: a quick run; most instruments were not asked.")
     if len({tuple(map(entry.figures.get, SAME)) for entry in entries}) > 1:

@@ -139,12 +139,16 @@ def _draw_steps(figure, series: Series, theme: Theme) -> None:
             _curve(axes, at, figures, f"steps_{{}}_{key}", color, label, marker="o")
             low = figures.get(f"steps_{at[0]}_{floor}" if at else "") if isinstance(floor, str) else floor
             high = figures.get(luck) if luck else top
-            for value, style in ((low, ":"), (high, "--")):
+            for value, style, ink in (
+                (low, ":", theme.faint),
+                (high, "--", theme.faint),
+                (figures.get(f"teacher_{key}"), "-.", color),
+            ):
                 if value is not None:
-                    axes.axhline(value, color=theme.faint, linestyle=style)
+                    axes.axhline(value, color=ink, linestyle=style)
         axes.set_title(title, fontsize=10)
         axes.set_xticks([1, 2, 4], ["1", "2", "4"])
-    figure.supxlabel("denoising steps a frame; dotted: floor, dashed: ceiling", fontsize=10)
+    figure.supxlabel("denoising steps a frame; dotted: floor, dashed: ceiling, dash-dotted: teacher", fontsize=10)
 
 
 def _draw_probes(figure, series: Series, theme: Theme) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 GATES = {
     "gain_1_db": "better than copying, 1 step ahead (dB)",
@@ -15,15 +16,22 @@ GATES = {
     "counterfactual_untouched": "pixels that no action reaches stay equal (share)",
     "counterfactual_onset": "the player answers at the real step, give or take one (share)",
     "onset_error": "the opponent answers when the real one does (greatest difference)",
+    "opponent_ratio": "the opponent's next move foretold by the real one's habits, share of the real game's",
     "probe_ratio_16_worst": "state read from frames after 16 steps, error over the probe's own",
     "probe_ratio_64_worst": "state read from frames after 64 steps, error over the probe's own",
+    "fd_share": "FD-self: features as far from the real ones as so many halves of them from each other",
     "reward_f1": "rewards of the right value at the right step (F1)",
+    "reward_seen_ratio": "rewards paid are those that its own frames show (F1), share of the real game's",
     "end_recall": "real ends that are said (share)",
     "false_ends_per_2000": "ends said that are none, in 2,000 steps",
     "picture_sharpness_ratio": "sharpness, ratio to real frames",
     "picture_motion_ratio": "motion, ratio to real frames",
     "picture_colour_emd": "colours off (levels)",
     "collapsed": "long rollouts that collapse",
+    "student_gain_loss_1_db": "gain lost against the many-step teacher, 1 step ahead (dB)",
+    "student_gain_loss_16_db": "gain lost against the many-step teacher, 16 steps ahead (dB)",
+    "student_action_f1_loss": "actions recovered, lost against the many-step teacher",
+    "student_reward_f1_loss": "rewards (F1), lost against the many-step teacher",
     "deterministic_again": "the same seed and actions give the same bytes again",
     "deterministic_slot": "the same bytes in any slot of a batch",
     "deterministic_threads": "the same bytes with another number of threads",
@@ -45,7 +53,7 @@ STRIPS = {
 PROVENANCE = (
     *("command", "world", "world_manifest_sha256", "heldout_sha256", "game", "env_id", "resolution", "split", "seed"),
     *("steps", "context_frames", "episodes", "episode_steps", "windows", "dtype", "device", "device_name", "threads"),
-    *("system", "seconds"),
+    *("system", "seconds", "test_split_opened", "teacher_sha256", "teacher_steps"),
 )
 """Keys that say how the figures were made, besides the versions."""
 
@@ -65,3 +73,11 @@ def number(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, float):
         return str(value)
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def opened(figures: Mapping[str, object]) -> str:
+    """How often the test split was opened for these weights."""
+    times = figures.get("test_split_opened")
+    if times is None:
+        return "opened how often is not told"
+    return f"opened {'once' if times == 1 else f'{times} times'} for these weights"
