@@ -29,6 +29,10 @@ HELP = (
     ("F", "figures"), ("H", "these keys"), ("Esc", "quit"),
 )  # fmt: skip
 
+STEPS = ("1", "2", "4")
+STATES = {"new", "start", "save", "load", "repaint", "single", *STEPS}
+"""Commands that name where the game shall be. Given again before the game could answer, they mean the same wish."""
+
 LONG = {"Esc": "escape"}  # a key's short name -> pygame's
 SHORT = {key: name for name, key in LONG.items()}
 
@@ -54,9 +58,28 @@ class Keys:
     """Axis channels that the mouse drives, and how far, in [-1, 1]; right and down positive."""
 
     @property
+    def pushed(self) -> tuple:
+        """All that is held or pushed now."""
+        return self.held, self.stick, self.pointer
+
+    @property
     def active(self) -> frozenset[str]:
         """Keys that count for the next frame."""
         return self.held | self.tapped
+
+
+def joined(waiting: tuple[str, ...], given: tuple[str, ...]) -> tuple[str, ...]:
+    """Commands that wait for a turn and those given after them, each wish once.
+
+    One of STATES that follows itself is dropped, and a number of steps gives way to the number after it.
+    """
+    kept = list(waiting)
+    for command in given:
+        last = kept[-1] if kept else None
+        if command in STATES and (last == command or (command in STEPS and last in STEPS)):
+            kept.pop()
+        kept.append(command)
+    return tuple(kept)
 
 
 def vector(spec: ActionSpec, keys: Keys) -> np.ndarray:

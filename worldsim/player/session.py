@@ -29,7 +29,7 @@ class Session:
         self.frame, _ = self.env.reset(seed=seed, options=past)
         self.timeline = Timeline.of(seed, self.frame, past)
         self.doubt: float | None = None
-        """What the environment last said of how strange the past is to the network; None where it has not yet."""
+        """How strange the past last was to the network, in grey levels; None where it was not asked yet."""
         self._kept: dict[int, Any] = {}
 
     def fork(self) -> Session:
@@ -41,16 +41,23 @@ class Session:
 
     def paint(self, action: Any) -> np.ndarray:
         """The next frame (H, W, 3) uint8, ready to be shown; `commit` must follow."""
-        self._keep()
+        if not self._kept:
+            self._keep()
         self.frame = self.env.paint(action)
         self._action = action
         return self.frame
 
+    def ask_doubt(self) -> None:
+        """Ask the network how strange the painted frame's past is to it; before `commit`."""
+        self.doubt = self.env.doubt()
+
     def commit(self) -> None:
         """Remember the painted frame."""
-        reward, terminated, truncated, info = self.env.commit()
-        self.doubt = info.get("ood", self.doubt)
-        self.timeline.add(self._action, self.env.steps, self.frame, reward, over=terminated or truncated)
+        reward, terminated, truncated, _ = self.env.commit()
+        over = terminated or truncated
+        self.timeline.add(self._action, self.env.steps, self.frame, reward, over=over)
+        if not over and len(self.timeline) % KEEP_EVERY == 0:
+            self._keep()
 
     def earliest(self) -> int:
         """First frame that the round can be taken back to."""
@@ -104,10 +111,9 @@ class Session:
 
     def _keep(self) -> None:
         now = len(self.timeline)
-        if now % KEEP_EVERY == 0 or not self._kept:
-            self._kept[now] = self.env.save_state()
-            oldest = now - REWIND_FRAMES - KEEP_EVERY + 1
-            self._kept = {index: state for index, state in self._kept.items() if index >= oldest}
+        self._kept[now] = self.env.save_state()
+        oldest = now - REWIND_FRAMES - KEEP_EVERY + 1
+        self._kept = {index: state for index, state in self._kept.items() if index >= oldest}
 
 
 def most_steps(env) -> int:
