@@ -17,6 +17,8 @@ MUTED = (158, 170, 184)
 ACCENT = (255, 186, 73)
 RED = (240, 84, 84)
 LINE = (52, 60, 72)
+LABELS = 256
+"""Lines that are kept as they were written."""
 ARROWS = {"up": (1, 0), "left": (0, 1), "down": (1, 1), "right": (2, 1)}  # column and row of the cap
 
 
@@ -26,6 +28,7 @@ class Canvas:
     def __init__(self, surface: pygame.Surface, unit: float) -> None:
         self.surface, self.unit = surface, unit
         self._fonts: dict[int, pygame.font.Font] = {}
+        self._labels: dict[tuple, pygame.Surface] = {}
 
     def px(self, units: float) -> int:
         """Pixels of a length."""
@@ -37,9 +40,18 @@ class Canvas:
             self._fonts[size] = pygame.font.Font(None, self.px(size))
         return self._fonts[size]
 
+    def label(self, text: str, size: int, colour: tuple) -> pygame.Surface:
+        """One line, written anew only where it was not of late: most of a panel stays from frame to frame."""
+        key = text, size, colour
+        if key not in self._labels:
+            if len(self._labels) >= LABELS:
+                self._labels.clear()
+            self._labels[key] = self.font(size).render(text, True, colour)
+        return self._labels[key]
+
     def text(self, text: str, size: int, colour: tuple, at: tuple[int, int], *, right: bool = False) -> int:
         """Write one line; `at` is its top left, or top right, corner. Returns the y under it."""
-        label = self.font(size).render(text, True, colour)
+        label = self.label(text, size, colour)
         rect = label.get_rect(topright=at) if right else label.get_rect(topleft=at)
         self.surface.blit(label, rect)
         return rect.bottom
@@ -111,7 +123,8 @@ def draw_words(canvas: Canvas, line: pygame.Rect, status: Status, note: str = ""
     """The line under the picture. note: the window's own word, where the game has none."""
     message, urgent = (note, True) if note and not status.note else words(status)
     message = canvas.fitted(message, 18, line.width - 2 * canvas.px(16))
-    label = canvas.font(18).render(message, True, ACCENT if urgent else MUTED)
+    label = canvas.label(message, 18, ACCENT if urgent else MUTED)
+    pygame.draw.rect(canvas.surface, BACKGROUND, line)
     canvas.surface.blit(label, label.get_rect(midleft=(line.left + canvas.px(16), line.centery)))
 
 
@@ -173,7 +186,7 @@ def _draw_cap(canvas: Canvas, cap: pygame.Rect, name: str, lit: bool) -> None:
     pygame.draw.rect(canvas.surface, ACCENT if lit else LINE, cap, width=max(canvas.px(1), 1), border_radius=radius)
     ink = BACKGROUND if lit else TEXT
     if name not in ARROWS:
-        label = canvas.font(16).render(name, True, ink)
+        label = canvas.label(name, 16, ink)
         canvas.surface.blit(label, label.get_rect(center=cap.center))
         return
     turn = {"right": 0, "up": 90, "left": 180, "down": 270}[name]

@@ -91,9 +91,11 @@ class Window:
         self._captions = status.captions
         screen = self._canvas.surface
         picture, panel, line = self._layout()
-        drawn = (status, figures, self._help, self._panel_shown, self._note, screen.get_size())
+        ground = (status.captions, self._help, self._panel_shown, screen.get_size(), frame.shape)
+        drawn = (status, figures, self._note, ground)
         if self._drawn != drawn:
-            screen.fill(BACKGROUND)
+            if self._drawn is None or self._drawn[-1] != ground:
+                screen.fill(BACKGROUND)
             if self._panel_shown:
                 hud.draw_panel(self._canvas, panel, self._title, status, figures, self._key_names)
             hud.draw_words(self._canvas, line, status, self._note)
