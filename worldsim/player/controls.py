@@ -56,11 +56,13 @@ class Keys:
     """A gamepad's (x, y) in [-1, 1], right and down positive."""
     pointer: tuple[tuple[str, float], ...] = ()
     """Axis channels that the mouse drives, and how far, in [-1, 1]; right and down positive."""
+    triggers: tuple[float, ...] = ()
+    """How far a gamepad's triggers are pulled, in [0, 1], the right one first."""
 
     @property
     def pushed(self) -> tuple:
         """All that is held or pushed now."""
-        return self.held, self.stick, self.pointer
+        return self.held, self.stick, self.pointer, self.triggers
 
     @property
     def active(self) -> frozenset[str]:
@@ -91,8 +93,9 @@ def vector(spec: ActionSpec, keys: Keys) -> np.ndarray:
 def from_pad(spec: ActionSpec, keys: Keys) -> np.ndarray:
     """Channel vector (A,) float32 of a gamepad.
 
-    The stick drives the first two axes, or presses up, down, left and right; the buttons press the other buttons
-    and the pedals that a player has keys for, in the specification's order.
+    The stick drives the first two axes, or presses up, down, left and right; the right trigger drives the first pedal,
+    the left one the second; the buttons press the other buttons and the pedals that a player has keys for, in the
+    specification's order.
     """
     out = np.zeros(spec.size, np.float32)
     axes = [i for i, channel in enumerate(spec.channels) if channel.kind == "axis"]
@@ -104,6 +107,9 @@ def from_pad(spec: ActionSpec, keys: Keys) -> np.ndarray:
             out[names.index(name)] = float(sign * keys.stick[axis] > PRESSED)
     for number, name in enumerate(pad_buttons(spec)):
         out[names.index(name)] = float(f"pad {number}" in keys.active)
+    pedals = [i for i, channel in enumerate(spec.channels) if channel.kind == "pedal"]
+    for i, pull in zip(pedals, keys.triggers, strict=False):
+        out[i] = max(out[i], pull)
     return out
 
 
