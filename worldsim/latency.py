@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -139,7 +140,7 @@ def measure(args: argparse.Namespace) -> dict:
         "rounds": fingers.rounds,
         "frames": meter.counted,
         "fps_asked": game.env.metadata["render_fps"] if args.fps is None else args.fps,
-        "fps_promised": round(float(np.mean(fingers.promised_fps)), 2),
+        "fps_promised": round(statistics.harmonic_mean(fingers.promised_fps), 2),
         "fps_shown": round(meter.counted / fingers.played_s, 2),
         "longest_gap_s": round(fingers.longest_gap_s, 2),
         "latency_p50_ms": p50,

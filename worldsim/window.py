@@ -81,6 +81,14 @@ def scale_for_desktop(shape: tuple[int, int]) -> int:
     return max(1, min(min(height * 2 // 3, 960) // shape[0], width * 2 // 3 // shape[1]))
 
 
+def keep_on_screen(width: int) -> None:
+    """Move the window to the left where it has grown so wide that it leaves the first screen."""
+    x, y = pygame.display.get_window_position()
+    most = pygame.display.get_desktop_sizes()[0][0]
+    if x < most < x + width:
+        pygame.display.set_window_position((max((most - width) // 2, 0), y))
+
+
 def blit_sharp(screen: pygame.Surface, frame: np.ndarray, field: pygame.Rect) -> pygame.Rect:
     """Draw a frame in the middle of a field, as large as fits with each pixel a square of whole screen pixels.
 

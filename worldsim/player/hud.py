@@ -20,6 +20,7 @@ LINE = (52, 60, 72)
 LABELS = 256
 """Lines that are kept as they were written."""
 ARROWS = {"up": (1, 0), "left": (0, 1), "down": (1, 1), "right": (2, 1)}  # column and row of the cap
+LETTERS = {"w": (1, 0), "a": (0, 1), "s": (1, 1), "d": (2, 1)}
 
 
 class Canvas:
@@ -132,7 +133,10 @@ def draw_captions(canvas: Canvas, panes: Sequence[pygame.Rect], captions: Sequen
     """A caption above each pane, in the room that the window keeps there."""
     for pane, caption in zip(panes, captions, strict=True):
         text = canvas.fitted(caption, 18, pane.width)
-        canvas.text(text, 18, TEXT, (pane.left, max(pane.top - canvas.px(20), 0)))
+        at = pane.left, max(pane.top - canvas.px(20), 0)
+        label = canvas.label(text, 18, TEXT)
+        pygame.draw.rect(canvas.surface, BACKGROUND, (*at, pane.width, label.get_height()))
+        canvas.surface.blit(label, at)
 
 
 Rows = Sequence[tuple[str, str]]
@@ -163,20 +167,24 @@ def draw_help(canvas: Canvas, field: pygame.Rect, rows: Rows, commands: Rows) ->
 
 
 def _draw_caps(canvas: Canvas, inner: pygame.Rect, y: int, names: Sequence[str], held: frozenset[str]) -> None:
-    """The playing keys, those held now lit."""
+    """The playing keys, those held now lit: crosses of keys as they lie on a keyboard, then the others."""
     side, gap = canvas.px(30), canvas.px(4)
-    arrows = [name for name in names if name in ARROWS]
-    for name in arrows:
-        column, row = ARROWS[name]
-        cap = pygame.Rect(inner.left + column * (side + gap), y + row * (side + gap), side, side)
-        _draw_cap(canvas, cap, name, name in held)
-    left = inner.left + (3 * (side + gap) + gap if arrows else 0)
-    x, top = left, y
-    for name in (name for name in (*names, REWIND) if name not in ARROWS):
+    left, rest = inner.left, [*names, REWIND]
+    for cross in (ARROWS, LETTERS):
+        if not set(cross) <= set(names):
+            continue
+        for name, (column, row) in cross.items():
+            cap = pygame.Rect(left + column * (side + gap), y + row * (side + gap), side, side)
+            _draw_cap(canvas, cap, name, name in held)
+        left += 3 * (side + gap) + 2 * gap
+        rest = [name for name in rest if name not in cross]
+    y += 2 * (side + gap) + gap if left > inner.left else 0
+    x = inner.left
+    for name in rest:
         width = max(side, canvas.font(16).size(name)[0] + 4 * gap)
         if x + width > inner.right:
-            x, top = left, top + side + gap
-        _draw_cap(canvas, pygame.Rect(x, top, width, side), name, name in held)
+            x, y = inner.left, y + side + gap
+        _draw_cap(canvas, pygame.Rect(x, y, width, side), name, name in held)
         x += width + gap
 
 

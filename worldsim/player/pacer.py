@@ -17,7 +17,7 @@ LATE_SHARE = 0.005
 """Share of late frames at which the speed stays; with more of them it falls, with fewer it rises to what it was."""
 SLOWER = 0.02
 """Share by which a late frame slows the game."""
-SLOWEST = 2.0
+SLOWEST = 1.4
 """Most that late frames slow the game by, as a factor; a slow model may slow it further."""
 
 

@@ -13,7 +13,7 @@ from worldsim.player.loop import Figures
 from worldsim.player.pads import Pads
 from worldsim.player.panes import GAP
 from worldsim.player.status import Status
-from worldsim.window import BACKGROUND, blit_sharp, open_display, scale_for_desktop
+from worldsim.window import BACKGROUND, blit_sharp, keep_on_screen, open_display, scale_for_desktop
 
 
 class Window:
@@ -140,6 +140,7 @@ class Window:
             width = max(frame * scale + rest, width)
         self._canvas = hud.Canvas(pygame.display.set_mode((width, height), pygame.RESIZABLE), self._canvas.unit)
         self._drawn = None
+        keep_on_screen(width)
 
     def _panes(self, picture: pygame.Rect, pixels: int) -> list[pygame.Rect]:
         """Where each of the pictures stands in the one that was drawn, which is so many game pixels wide."""
