@@ -38,6 +38,7 @@ import gymnasium as gym
 import numpy as np
 
 from worldsim.arguments import add_compile, natural, positive
+from worldsim.names import titled
 from worldsim.player import controls, headless, starts
 from worldsim.player.clip import check_clip_name
 from worldsim.player.episodes import EpisodeWriter
@@ -147,7 +148,7 @@ def open_game(args: argparse.Namespace) -> tuple[Game, Window]:
     env = _load_real(args, args.world) if args.real else _load(args, args.world)
     keys = keymap.load(args.keys_file, env.actions)
     shape = env.observation_space.shape[:2]
-    window = Window(env.model.info.name.title(), shape, env.actions, scale=args.scale, keymap=keys)
+    window = Window(titled(env.model.info.name), shape, env.actions, scale=args.scale, keymap=keys)
     asked = {"world": args.world, "device": args.device, "fps": args.fps, "record": args.record}
     asked["actions"] = keys.actions
     try:

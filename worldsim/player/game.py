@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from worldsim.action import ActionSpec
+from worldsim.names import titled
 from worldsim.player import controls
 from worldsim.player.clip import usual_suffix, write_strip
 from worldsim.player.controls import Keys
@@ -376,7 +377,7 @@ class Game:
         label = f"as played, {' or '.join(map(str, played))} steps"
         rows = {label: [timeline.frame(index) for index in indices], f"the same actions, {most} steps": fine}
         strip = self._named("strip", ".png")
-        title = f"{self.env.model.info.name.title()}, frames {indices[0]} to {indices[-1]} of seed {timeline.seed}"
+        title = f"{titled(self.env.model.info.name)}, frames {indices[0]} to {indices[-1]} of seed {timeline.seed}"
         write_strip(strip, rows, title)
         self._say(f"saved {strip}")
 
