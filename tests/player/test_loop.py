@@ -1,5 +1,7 @@
 """Two threads: what they hand each other, at what pace, and how they end."""
 
+import gc
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ pygame = pytest.importorskip("pygame")
 from worldsim.player import loop  # noqa: E402
 from worldsim.player.controls import COMMANDS, STATES, Keys  # noqa: E402
 from worldsim.player.loop import Desk, Meter, Picture  # noqa: E402
+from worldsim.player.undisturbed import undisturbed  # noqa: E402
 
 FRAME = np.zeros((48, 64, 3), np.uint8)
 
@@ -188,6 +191,24 @@ def test_a_key_changes_the_next_painted_frame(env, window, make_game):
     first = press_at["painted"]
     assert actions[:first] == [0] * first and set(actions[first:]) == {2}
     assert 0 < figures.latency_ms[0] < 100
+
+
+def test_the_game_is_told_of_every_frame_whether_it_came_late_to_the_screen(env, window, make_game):
+    game, told = make_game(env), []
+    shown = game.pacer.shown
+    game.pacer.shown = lambda late: (told.append(late), shown(late))
+    game.pacer.retime(60)
+    meter = Meter()
+    loop.run(game, Script(window, lambda count: tap("escape") if count == 10 else None), meter)
+    assert len(told) == meter.counted > 5 and sum(told) == round(meter.measured().late * meter.counted)
+
+
+def test_games_run_undisturbed_and_leave_the_process_as_it_was():
+    before = sys.getswitchinterval(), gc.get_freeze_count()
+    with pytest.raises(KeyError), undisturbed():
+        assert gc.get_freeze_count() > 1000 and sys.getswitchinterval() < before[0]
+        raise KeyError
+    assert (sys.getswitchinterval(), gc.get_freeze_count()) == before
 
 
 def test_an_error_while_painting_ends_the_run_and_is_raised(env, window, make_game):
