@@ -81,7 +81,7 @@ def test_a_key_that_changes_is_told_until_it_is_taken():
         assert not desk.pressed.is_set()
 
 
-def test_a_picture_is_not_shown_before_its_time(monkeypatch):
+def test_a_picture_is_not_shown_before_its_time_unless_it_answers_a_key(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=clock.now, sleep=clock.sleep))
     desk, shown = Desk(), []
@@ -90,6 +90,11 @@ def test_a_picture_is_not_shown_before_its_time(monkeypatch):
         desk.put(FRAME, status(), due_at)
         loop.look(desk, window, Meter(), 0)
     assert shown == pytest.approx([0.0, 0.03, 0.03])
+    desk.give(Keys(tapped=frozenset({"up"})))
+    desk.take()
+    desk.put(FRAME, status(), 0.05)
+    loop.look(desk, window, Meter(), 0)
+    assert shown[-1] == pytest.approx(0.03)
 
 
 def test_latency_runs_from_the_first_look_at_a_key_to_the_screen():

@@ -73,12 +73,12 @@ class Desk:
             return keys
 
     def put(self, frame: np.ndarray, status: Status, due_at: float = 0.0) -> None:
-        """The newest picture, to be shown from that time on."""
+        """The newest picture, to be shown from that time on; at once where it answers a key."""
         with self._lock:
             first, self._answers = self._answers, None
             if self._picture is not None and self._picture.pressed_at is not None:
                 first = self._picture.pressed_at
-            self._picture = Picture(frame, status, first, due_at)
+            self._picture = Picture(frame, status, first, due_at if first is None else 0.0)
         self._news.set()
 
     def news(self, timeout_s: float) -> Picture | None:
