@@ -34,6 +34,19 @@ def picture(window):
     return screen[field.top : field.bottom, field.left : field.right]
 
 
+class Clock:
+    """Time that only sleeping and working move."""
+
+    def __init__(self):
+        self.time_s = 0.0
+
+    def now(self):
+        return self.time_s
+
+    def sleep(self, seconds):
+        self.time_s += seconds
+
+
 class Hand:
     """A game and its window on one thread: each turn looks at the keys, paints, then shows."""
 

@@ -8,6 +8,7 @@ from tiny import save_tiny_world
 
 from worldsim.cli import main
 from worldsim.info import world_facts
+from worldsim.names import titled
 from worldsim.worlds import list_worlds, world_path
 
 CARD = """---
@@ -104,3 +105,7 @@ def test_a_folder_without_a_manifest_is_no_world(tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no world folder '.*gone'"):
         world_path(tmp_path / "gone")
+
+
+def test_a_worlds_name_as_a_heading_has_no_underscores():
+    assert (titled("take_cover"), titled("boxing")) == ("Take Cover", "Boxing")

@@ -151,9 +151,9 @@ def test_the_menu_is_walked_with_arrows_and_shows_each_worlds_start(two_worlds, 
         first = WorldEnv(world).model.starts.frames[0, 0]
         card = menu._card(index, 2)
         seen = shot[card.top : card.bottom, card.left : card.right]
-        corner = first.repeat(2, axis=0).repeat(2, axis=1)
-        top, left = 16 + (menu.PICTURE - 96) // 2, (card.width - 128) // 2
-        assert np.array_equal(seen[top : top + 96, left : left + 128], corner)
+        corner = first.repeat(3, axis=0).repeat(3, axis=1)
+        top, left = 14 + (menu.PICTURE - 144) // 2, (card.width - 192) // 2
+        assert np.array_equal(seen[top : top + 144, left : left + 192], corner)
 
 
 def test_the_menu_takes_a_click_and_can_be_left(two_worlds, monkeypatch):

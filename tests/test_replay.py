@@ -137,6 +137,18 @@ BAD_FILES = {
         change(rounds=[{"seed": 1, "actions": [1], "sha256": "", "conditions": [1]}]),
         "a value for each group",
     ),
+    "changes of no action": (
+        change(rounds=[{"seed": 1, "actions": [1], "sha256": "", "changes": [[1, {"npc": "shy"}]]}]),
+        "damaged: a round's changes are pairs",
+    ),
+    "changes that are no pairs": (
+        change(rounds=[{"seed": 1, "actions": [1], "sha256": "", "changes": {"0": {"npc": "shy"}}}]),
+        "damaged: a round's changes are pairs",
+    ),
+    "changes of no world": (
+        change(rounds=[{"seed": 1, "actions": [1], "sha256": "", "changes": [[0, {"npc": "shy"}]]}]),
+        "unknown condition 'npc'",
+    ),
     "rounds of nothing": (change(rounds=[3]), "damaged"),
     "other weights": (change(checkpoint="f" * 64), "checkpoint ffffffffffff"),
     "an action of no game": (change(rounds=[{"seed": 1, "actions": [99], "sha256": ""}]), "use 0..17"),
@@ -178,6 +190,18 @@ def test_what_was_asked_to_hold_in_a_scene_holds_again(tmp_path):
     frames += [env.step(action)[0] for action in actions]
     held, left_out = (Round.of(3, actions, frames, conditions=each) for each in (asked, None))
     Replay("numbers", env.model.fingerprint, env.steps, [held, left_out], {}).save(tmp_path / "scene.json")
+    assert Replay.load(tmp_path / "scene.json").check(env) == [1]
+
+
+def test_what_was_set_to_hold_in_mid_round_holds_again_from_there_on(tmp_path):
+    env = WorldEnv(tiny_encounter())
+    actions, changes = [env.actions.vector(wave=1)] * 4, [(1, {"npc": "hostile"}), (3, {"npc": "timid"})]
+    frames = [env.reset(seed=3)[0]]
+    for index, action in enumerate(actions):
+        env.conditions = dict(changes).get(index, {})
+        frames.append(env.step(action)[0])
+    changed, left_out = Round.of(3, actions, frames, changes=changes), Round.of(3, actions, frames)
+    Replay("numbers", env.model.fingerprint, env.steps, [changed, left_out], {}).save(tmp_path / "scene.json")
     assert Replay.load(tmp_path / "scene.json").check(env) == [1]
 
 

@@ -4,8 +4,10 @@
     xvfb-run -a python -m worldsim.latency boxing --minutes 30 --json session.json
 
 The window, the two threads and the game are the player's own; keys are pressed and let go by a script that the seed
-draws, and a round that is over gives way to the next. Latency runs from the look that sees a key change to the return
-of the call that shows the frame. The cold start begins before the interpreter does and ends with the first frame shown.
+draws, and a round that is over gives way to the next. A slow machine slows the game: `fps_promised` is the speed that
+the game said it holds, on average, and a frame is late against what was said when it was painted. Latency runs from the
+look that sees a key change to the return of the call that shows the frame. The cold start begins before the interpreter
+does and ends with the first frame shown.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -47,6 +50,16 @@ class Fingers:
         self.cold_start_s: float | None = None
         self.memory: list[tuple[float, float]] = []
         """Seconds since the first frame, and megabytes of memory then."""
+        self.rounds = 1
+        self.promised_fps: list[float] = []
+        """What the game said, frame by frame, that it can hold."""
+        self.longest_gap_s = 0.0
+        """Between two pictures, those of rounds that are over or begin among them."""
+
+    @property
+    def played_s(self) -> float:
+        """From the first picture to the last."""
+        return self._shown - self._start
 
     def poll(self) -> Keys:
         """Press or let go what is due, then look, as the player's window does."""
@@ -59,19 +72,23 @@ class Fingers:
         if now >= self._sample_due:
             self._sample(now)
         keys = self._window.poll()
-        renew, self._renew = self._renew, False  # once a round: the game obeys every wish that it finds waiting
+        renew, self._renew = self._renew, False  # once a round, as a player would
         return replace(keys, commands=(*keys.commands, "new")) if renew else keys
 
     def show(self, frame: np.ndarray, status, figures) -> None:
         """Show a frame; the first one starts the clock."""
         self._window.show(frame, status, figures)
+        now = time.perf_counter()
         over = status.mode == "over"
-        self._over, self._renew = over, self._renew or (over and not self._over)
+        begins = over and not self._over
+        self._over, self._renew, self.rounds = over, self._renew or begins, self.rounds + begins
         if self.cold_start_s is None:
-            now = time.perf_counter()
             self.cold_start_s = time.time() - self._began
-            self._start = self._due = self._sample_due = now
+            self._start = self._due = self._sample_due = self._shown = now
             self._end = now + self._seconds
+        self.longest_gap_s = max(self.longest_gap_s, now - self._shown)
+        self._shown = now
+        self.promised_fps.append(status.game_fps)
 
     def _change(self, name: str) -> None:
         import pygame
@@ -98,12 +115,14 @@ def measure(args: argparse.Namespace) -> dict:
     """Play the scripted session in this process; returns the figures."""
     from worldsim.play import open_game
     from worldsim.player.loop import LATE, Meter, run
+    from worldsim.player.undisturbed import undisturbed
 
     game, window = open_game(args)
     fingers = Fingers(window, game.env.actions, seconds=60 * args.minutes, seed=args.seed, began=args.began)
     meter = Meter(keep=None)
     try:
-        run(game, fingers, meter)
+        with undisturbed():
+            run(game, fingers, meter)
         driver = window.driver
     finally:
         window.close()
@@ -117,8 +136,13 @@ def measure(args: argparse.Namespace) -> dict:
         "engine": None if args.real else game.env.model.engine,
         "video_driver": driver,
         "cold_start_s": round(fingers.cold_start_s, 2),
+        "seconds": round(fingers.played_s, 1),
+        "rounds": fingers.rounds,
         "frames": meter.counted,
         "fps_asked": game.env.metadata["render_fps"] if args.fps is None else args.fps,
+        "fps_promised": round(statistics.harmonic_mean(fingers.promised_fps), 2),
+        "fps_shown": round(meter.counted / fingers.played_s, 2),
+        "longest_gap_s": round(fingers.longest_gap_s, 2),
         "latency_p50_ms": p50,
         "latency_p95_ms": p95,
         "key_changes": meter.answered,

@@ -1,4 +1,4 @@
-"""Names that somebody mistyped."""
+"""Names as people write and read them."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def did_you_mean(name: object, known: Iterable[str], *, cutoff: float = 0.6) -> 
     """
     near = get_close_matches(str(name), known, n=1, cutoff=cutoff)
     return f"did you mean {near[0]!r}? " if near else ""
+
+
+def titled(name: str) -> str:
+    """A world's name as a heading: "take_cover" is "Take Cover"."""
+    return name.replace("_", " ").title()

@@ -20,6 +20,8 @@ A keys file has sections [play] (channel = keys), [commands] (command = keys) an
 
 Commands: quit, pause, single, slower, new, start, save, load, slot, 1, 2, 4, repaint, record, hands, truth, fork, swap,
 help, panel. A script names the world's actions or keys, & joins what is held together, * says for how many frames.
+On a gamepad the left stick or the hat steers, the right trigger is the first pedal and the left one the second, and the
+buttons press the rest.
 """
 
 from __future__ import annotations
@@ -36,10 +38,12 @@ import gymnasium as gym
 import numpy as np
 
 from worldsim.arguments import add_compile, natural, positive
+from worldsim.names import titled
 from worldsim.player import controls, headless, starts
 from worldsim.player.clip import check_clip_name
 from worldsim.player.episodes import EpisodeWriter
 from worldsim.player.game import Folders, Game
+from worldsim.player.undisturbed import undisturbed
 from worldsim.worlds import list_worlds
 
 if TYPE_CHECKING:
@@ -47,7 +51,6 @@ if TYPE_CHECKING:
 
 WORLD = "worldsim/World-v0"  # any world, by name or folder
 SOURCE = "worldsim/Source-v0"  # the real game of any world
-DRIFT_EVERY = 5  # frames between two looks at the drift signal, each half a network pass of two steps
 CLIPS = Path("worldsim_clips")
 CLIP_SECONDS = 20
 
@@ -126,7 +129,8 @@ def _play(args: argparse.Namespace, world: str) -> int:
     args.world = world
     game, window = open_game(args)
     try:
-        figures = run(game, window)
+        with undisturbed():
+            figures = run(game, window)
     finally:
         window.close()
         game.env.close()
@@ -141,10 +145,10 @@ def open_game(args: argparse.Namespace) -> tuple[Game, Window]:
     from worldsim.player import keymap
     from worldsim.player.screen import Window
 
-    env = _load_real(args, args.world) if args.real else _load(args, args.world, ood_every=DRIFT_EVERY)
+    env = _load_real(args, args.world) if args.real else _load(args, args.world)
     keys = keymap.load(args.keys_file, env.actions)
     shape = env.observation_space.shape[:2]
-    window = Window(env.model.info.name.title(), shape, env.actions, scale=args.scale, keymap=keys)
+    window = Window(titled(env.model.info.name), shape, env.actions, scale=args.scale, keymap=keys)
     asked = {"world": args.world, "device": args.device, "fps": args.fps, "record": args.record}
     asked["actions"] = keys.actions
     try:
@@ -166,6 +170,7 @@ def _extras(args: argparse.Namespace, world: str, env) -> dict[str, Any]:
         "open_real": None if args.real else lambda: _load_real(args, world),
         "episodes": EpisodeWriter(args.episodes, facts, "real" if args.real else "imagined") if args.episodes else None,
         "real": args.real,
+        "drift": not args.real,
     }
 
 
@@ -175,9 +180,9 @@ def _agent(args: argparse.Namespace, env):
     return _command("record").load_agent(args.agent, env, np.random.default_rng(_seed(args)))
 
 
-def _load(args: argparse.Namespace, world: str, **options):
+def _load(args: argparse.Namespace, world: str):
     asked = {"steps": args.steps, "device": args.device, "compile": args.compile}
-    return gym.make(WORLD, world=world, **asked, **options).unwrapped
+    return gym.make(WORLD, world=world, **asked).unwrapped
 
 
 def _load_real(args: argparse.Namespace, world: str):

@@ -56,6 +56,8 @@ class Round:
     """Denoising steps of each frame, where they are not the session's."""
     conditions: dict[str, str] | None = None
     """Group -> value of what was asked to hold from the first step on; None where the past decided."""
+    changes: list[list[Any]] | None = None
+    """What was set to hold while playing: [index of the action before which, {group: value}] each; None for nothing."""
 
     @classmethod
     def of(
@@ -67,26 +69,31 @@ class Round:
         *,
         steps: Sequence[int] | None = None,
         conditions: Mapping[str, str] | None = None,
+        changes: Iterable[tuple[int, Mapping[str, str]]] = (),
     ) -> Round:
         """The round in which these actions led to these observations, one more than actions.
 
         past: the reset options `frames` (K, H, W, 3) uint8 and `actions`, where the caller gave them.
         steps: denoising steps of each frame, where they changed while playing.
         conditions: the reset option of that name, where the caller gave it.
+        changes: what `env.conditions` was set to while playing, with the index of the action that came next.
         """
         stored = None if past is None else {"png": _to_png(past["frames"]), "actions": _plain(past["actions"])}
         told = [_plain(action) for action in actions]
         kept = None if conditions is None else dict(conditions)
-        return cls(int(seed), told, digest(observations), stored, list(steps) if steps else None, kept)
+        changed = [[int(index), dict(holds)] for index, holds in changes]
+        return cls(int(seed), told, digest(observations), stored, list(steps) if steps else None, kept, changed or None)
 
     def observations(self, env: gym.Env) -> Iterator[np.ndarray]:
         """Play the round in `env`: each observation as it is painted, as far as the episode goes."""
         yield env.reset(seed=self.seed, options=self._options())[0]
-        usual = env.unwrapped.steps
+        usual, changes = env.unwrapped.steps, dict(self.changes or ())
         try:
             for index, action in enumerate(self.actions):
                 if self.steps:
                     env.unwrapped.steps = self.steps[index]
+                if index in changes:
+                    env.unwrapped.conditions = changes[index]
                 observation, _, terminated, truncated, _ = env.step(np.asarray(action))
                 yield observation
                 if terminated or truncated:
@@ -139,6 +146,8 @@ class Replay:
                 raise ValueError("a round with steps needs one number for each action")
             if not all(each.conditions is None or type(each.conditions) is dict for each in rounds):
                 raise ValueError("a round's conditions are a value for each group, as {'npc': 'timid'}")
+            if not all(_are_changes(each.changes, len(each.actions)) for each in rounds):
+                raise ValueError("a round's changes are pairs of index and conditions, as [8, {'npc': 'timid'}]")
             return cls(rounds=rounds, **stored)
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"replay file '{path}' is damaged: {error}; record it again") from None
@@ -235,6 +244,16 @@ def run(args: argparse.Namespace) -> int:
     reason = f"; this machine is another: {', '.join(other)}" if other else ", though the machine is the same"
     print(f"replay: other frames in round {', '.join(str(index + 1) for index in wrong)}{reason}", file=sys.stderr)
     return 1
+
+
+def _are_changes(changes: Any, actions: int) -> bool:
+    return changes is None or (
+        type(changes) is list
+        and all(
+            type(each) is list and len(each) == 2 and each[0] in range(actions) and type(each[1]) is dict
+            for each in changes
+        )
+    )
 
 
 def _plain(action: Any) -> Any:

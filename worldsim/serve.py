@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from worldsim.arguments import add_compile, natural, positive
+from worldsim.player.undisturbed import undisturbed
 from worldsim.worlds import list_worlds
 
 PORT, PORT_MOST = 8000, 65535
@@ -58,7 +59,8 @@ def run(args: argparse.Namespace) -> int:
         if args.measure is not None:
             return _measure(args, server, listener, url)
         print(f"open {url} in a browser; Ctrl+C ends it", flush=True)
-        server.run(sockets=[listener])
+        with undisturbed():
+            server.run(sockets=[listener])
     return 0
 
 
@@ -124,7 +126,7 @@ def _measure(args: argparse.Namespace, server, listener: socket.socket, url: str
     from worldsim.server.measure import measure
     from worldsim.server.running import running
 
-    with running(server, listener):
+    with undisturbed(), running(server, listener):
         report = measure(url, seconds=args.measure, chromium=args.chromium)
     text = json.dumps(report, indent=1)
     if args.json is not None:

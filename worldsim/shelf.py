@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worldsim.names import titled
 from worldsim.worlds import world_path
 
 INDEX, STARTS = "model_index.json", "starts.png"
@@ -34,4 +35,4 @@ def entry(world: str) -> Entry:
             picture = np.array(starts.convert("RGB").crop((0, 0, width, height)))
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ValueError(f"world folder '{folder}' is damaged ({error}); restore it from where it came") from None
-    return Entry(world, name.title(), f"{width}x{height}, {fps} frames a second", picture)
+    return Entry(world, titled(name), f"{width}x{height}, {fps} frames a second", picture)

@@ -177,10 +177,8 @@ class WorldEnv(gym.Env):
 
     def commit(self) -> tuple[float, bool, bool, dict[str, Any]]:
         """The second half of `step`: remember the painted frame. Returns reward, terminated, truncated, info."""
-        if self._painted is None:
-            raise ResetNeeded("there is no painted frame; call paint(action) first")
-        asked = self.rules.asks_doubt(self._count + 1)
-        doubt = {"ood": float(self.model.doubt(self._state, *self._painted)[0])} if asked else {}
+        self._check_painted()
+        doubt = {"ood": self.doubt()} if self.rules.asks_doubt(self._count + 1) else {}
         outcome = self.model.commit(self._state, *self._painted)
         self._painted = None
         self._count += 1
@@ -191,6 +189,11 @@ class WorldEnv(gym.Env):
         truncated = bool(self.rules.is_late(self._count) or self.rules.is_strange(doubt.get("ood", 0.0)))
         self._over = terminated or truncated
         return float(outcome.reward[0]), terminated, truncated, self._info() | doubt
+
+    def doubt(self) -> float:
+        """How far the network is from the painted frame that waits for `commit`, as `ood_every` tells it."""
+        self._check_painted()
+        return float(self.model.doubt(self._state, *self._painted)[0])
 
     # --- save states ---
 
@@ -272,6 +275,10 @@ class WorldEnv(gym.Env):
             tuple(sorted(key_code(name) for name in held)): self.actions.decode(self.actions.from_keys(held))
             for held in itertools.chain.from_iterable(itertools.combinations(names, n) for n in at_once)
         }
+
+    def _check_painted(self) -> None:
+        if self._painted is None:
+            raise ResetNeeded("there is no painted frame; call paint(action) first")
 
     def _info(self) -> dict[str, Any]:
         return {"step": self._count, "steps": self._steps, "start": self._start}

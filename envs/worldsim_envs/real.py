@@ -85,6 +85,11 @@ class RealEnv(gym.Env):
         self._frame, self._count, self._over, self._painted = state.frame.copy(), state.step, state.over, None
         return self._frame.copy(), self._info()
 
+    @property
+    def conditions(self) -> dict[str, str]:
+        """Empty: what holds in a real game it knows by itself, or an action says it."""
+        return {}
+
     def close(self) -> None:
         """Release the game."""
         self.game.close()

@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from worldsim.action import ActionSpec
 from worldsim.arguments import add_compile, natural, positive
+from worldsim.names import titled
 from worldsim.player.clip import write_film
 from worldsim.replay import Replay, Round, describe
 from worldsim_envs.agents import Agent, load_agent
@@ -125,7 +126,7 @@ def write_clip(path: Path, scenes: Sequence[Scene], env: WorldEnv, scale: int) -
 
 def write_sheet(path: Path, scene: Scene, env: WorldEnv, origin: str) -> None:
     """Write the contact sheet of a scene: its first 16 frames one by one, then the whole way to its end."""
-    fps, name = env.metadata["render_fps"], env.model.info.name.title()
+    fps, name = env.metadata["render_fps"], titled(env.model.info.name)
     title = f"{name}: real frames above, imagined ones below" if REAL in scene.frames else f"{name}, imagined"
     under = "Both get the same actions; the world sees no real frame after the start. " if REAL in scene.frames else ""
     subtitle = f"{under}{origin}, {env.steps} denoising steps a frame, {fps} frames a second."

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from gymnasium.error import ResetNeeded
 from tiny import tiny_world
 
 from worldsim.models.dit import CausalDiT
@@ -126,3 +127,13 @@ def test_the_shipped_world_doubts_strange_starts_more_than_its_own():
     ordinary = doubt(lambda frames, rng: frames)
     measured = {name: float(auroc(doubt(change), ordinary)) for name, change in STRANGE.items()}
     assert min(measured.values()) > 0.95, measured
+
+
+def test_doubt_is_asked_between_paint_and_commit_and_is_what_info_tells(model):
+    env = WorldEnv(model, ood_every=1)
+    env.reset(seed=0)
+    with pytest.raises(ResetNeeded, match="no painted frame"):
+        env.doubt()
+    env.paint(3)
+    asked = env.doubt()
+    assert env.commit()[-1]["ood"] == asked > 0

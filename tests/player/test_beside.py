@@ -169,12 +169,19 @@ def test_the_real_game_is_played_in_the_worlds_place(window, make_game, world):
 
 
 def test_the_drift_signal_comes_from_the_network(window, make_game, world):
-    env = gym.make("worldsim/World-v0", world=world, ood_every=2).unwrapped
-    hand = Hand(make_game(env), window)
-    hand.turn()
+    env = gym.make("worldsim/World-v0", world=world, ood_every=1).unwrapped
+    hand = Hand(make_game(env, drift=True), window)
     assert hand.game.status().doubt is None
-    hand.turn()
-    assert hand.game.status().doubt > 0
+    frame = hand.turn()
+    twin = gym.make("worldsim/World-v0", world=world, ood_every=1).unwrapped
+    twin.reset(seed=7)
+    painted, *_, info = twin.step(0)
+    assert np.array_equal(painted, frame) and hand.game.status().doubt == info["ood"]
+
+
+def test_no_drift_signal_is_asked_for_where_none_is_wanted(hand):
+    hand.turns(3)
+    assert hand.game.status().doubt is None
 
 
 def test_m_hands_over_to_the_agent_after_the_random_player(env, window, make_game):

@@ -1,10 +1,12 @@
 """The game's side of the player, turned by hand: time, saves, steps, recordings."""
 
+from dataclasses import replace
+
 import gymnasium as gym
 import numpy as np
 import pytest
 from player_kit import Hand, press, release, same, tap
-from tiny import NAMES, save_tiny_world
+from tiny import NAMES, save_tiny_world, tiny_encounter
 
 pygame = pytest.importorskip("pygame")
 
@@ -292,3 +294,65 @@ def test_random_hands_press_what_a_player_could_and_nothing_else():
     assert drawn[:, 0].min() < -0.5 and drawn[:, 0].max() > 0.5
     held = np.diff(np.flatnonzero(np.abs(np.diff(drawn[:, 0])) > 0))
     assert 1 <= held.min() and held.max() <= 8 and len(set(held)) > 4
+
+
+@pytest.fixture
+def moody(monkeypatch, tmp_path):
+    """A hand on a world whose NPC has a temperament."""
+    from worldsim.player.game import Folders, Game
+    from worldsim.player.screen import Window
+
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env = WorldEnv(tiny_encounter())
+    window = Window("Encounter", (64, 64), env.actions, scale=4)
+    folders = Folders(tmp_path / "clips", tmp_path / "saves")
+    yield Hand(Game(env, world="encounter", fps=1000, folders=folders, seed=7), window)
+    window.close()
+
+
+def lived(hand):
+    """Six frames, the temperament changed twice on the way."""
+    frames = []
+    for index in range(6):
+        hand.game.env.conditions = {1: {"npc": "hostile"}, 4: {"npc": "timid"}}.get(index, {})
+        frames.append(hand.turn())
+    return frames
+
+
+def test_a_temperament_changed_in_mid_round_is_in_the_replay_file(moody):
+    moody.turn("r")
+    lived(moody)
+    moody.turn("r")
+    (file,) = files(moody, "*.replay.json")
+    replay = Replay.load(file)
+    assert replay.rounds[0].changes == [[2, {"npc": "hostile"}], [5, {"npc": "timid"}]]
+    env = WorldEnv(moody.game.env.model)
+    assert replay.check(env) == []
+    assert replace(replay, rounds=[replace(replay.rounds[0], changes=None)]).check(env) == [0]
+
+
+def test_what_held_holds_again_after_a_rewind_and_in_a_saved_game(moody):
+    frames = lived(moody)
+    moody.turn("f5")
+    session = moody.game.session
+    session.back_to(3)
+    assert moody.game.env.conditions == {"npc": "hostile"} and np.array_equal(session.frame, frames[2])
+    assert [index for index, _ in session.timeline.changes] == [1]
+    tap("tab")
+    moody.turn("f9")
+    assert session.timeline.changes == [(1, {"npc": "hostile"}), (4, {"npc": "timid"})]
+    assert moody.game.env.conditions == {"npc": "timid"}
+
+
+def test_the_episode_of_a_round_names_what_held(moody, tmp_path):
+    from worldsim.player.episodes import EpisodeWriter
+
+    lived(moody)
+    path = EpisodeWriter(tmp_path / "data", moody.game.env.facts(), "imagined").add(
+        moody.game.session.timeline, "human"
+    )
+    spec = moody.game.env.actions
+    with np.load(path) as stored:
+        told = [spec.conditions_of(action)["npc"] for action in stored["actions"]]
+    first = moody.game.session.timeline.began["npc"]
+    assert told == [first, "hostile", "hostile", "hostile", "timid", "timid"]

@@ -23,6 +23,9 @@ def test_a_scripted_session_is_measured_in_a_process_of_its_own(world, monkeypat
     assert told["engine"] in ("packed", "plain")
     assert told["video_driver"] == "dummy" and told["key_changes"] > 0 and told["frames"] > 3
     assert 0 < told["latency_p50_ms"] <= told["latency_p95_ms"] and 0 <= told["late_share"] <= 1
+    assert told["rounds"] == 1 and told["seconds"] >= 2.9 and 0 < told["fps_promised"] <= 20
+    assert told["fps_shown"] == pytest.approx(told["frames"] / told["seconds"], rel=0.05)
+    assert 0 < told["longest_gap_s"] < told["seconds"]
     assert told["cold_start_s"] > 0.1 and told["memory_mb"]["most"] >= told["memory_mb"]["first"] > 50
 
 
@@ -56,6 +59,6 @@ def test_a_round_that_is_over_is_followed_by_one_new_one_however_often_the_windo
     fingers = latency.Fingers(Blind(), actions, seconds=60, seed=0, began=0.0)
     asked = []
     for mode in ("play", "over", "over", "play", "over"):
-        fingers.show(None, SimpleNamespace(mode=mode), None)
+        fingers.show(None, SimpleNamespace(mode=mode, game_fps=15.0), None)
         asked += [sum("new" in fingers.poll().commands for _ in range(5))]
-    assert asked == [0, 1, 0, 0, 1]
+    assert asked == [0, 1, 0, 0, 1] and fingers.rounds == 3

@@ -1,76 +1,23 @@
 """Two threads: what they hand each other, at what pace, and how they end."""
 
+import gc
+import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from player_kit import press, release, status, tap
+from player_kit import Clock, press, release, status, tap
 
 pygame = pytest.importorskip("pygame")
 
 from worldsim.player import loop  # noqa: E402
-from worldsim.player.controls import Keys  # noqa: E402
+from worldsim.player.controls import COMMANDS, STATES, Keys  # noqa: E402
 from worldsim.player.loop import Desk, Meter, Picture  # noqa: E402
-from worldsim.player.pacer import Pacer  # noqa: E402
+from worldsim.player.undisturbed import undisturbed  # noqa: E402
 
 FRAME = np.zeros((48, 64, 3), np.uint8)
-
-
-class Clock:
-    """Time that only sleeping and working move."""
-
-    def __init__(self):
-        self.time_s = 0.0
-
-    def now(self):
-        return self.time_s
-
-    def sleep(self, seconds):
-        self.time_s += seconds
-
-
-def turn_times(clock, pacer, works):
-    times = []
-    for work_s in works:
-        pacer.wait()
-        times.append(clock.time_s)
-        clock.time_s += work_s
-        pacer.worked(work_s)
-    return np.diff(times)
-
-
-def test_a_fast_model_plays_at_full_speed():
-    clock = Clock()
-    pacer = Pacer(20, now=clock.now, sleep=clock.sleep)
-    assert np.allclose(turn_times(clock, pacer, [0.01, 0.03] * 20), 0.05)
-
-
-def test_a_slow_model_slows_the_game_without_catching_up():
-    clock = Clock()
-    pacer = Pacer(20, now=clock.now, sleep=clock.sleep)
-    turn_times(clock, pacer, [0.01] * 20)
-    slow = turn_times(clock, pacer, [0.1] * 60)
-    assert np.allclose(slow[20:], 0.1)
-    recovered = turn_times(clock, pacer, [0.01] * 80)
-    assert (recovered > 0.0499).all() and np.allclose(recovered[-20:], 0.05, atol=1e-3)
-    assert np.abs(np.diff(recovered)).max() < 0.02
-
-
-def test_one_slow_frame_delays_the_rest_and_changes_no_speed():
-    clock = Clock()
-    pacer = Pacer(20, now=clock.now, sleep=clock.sleep)
-    times = turn_times(clock, pacer, [0.01] * 20 + [0.5] + [0.01] * 20)
-    assert times[20] == pytest.approx(0.5)
-    assert np.allclose(np.delete(times, 20), 0.05)
-
-
-def test_slow_motion_begins_at_once():
-    clock = Clock()
-    pacer = Pacer(20, now=clock.now, sleep=clock.sleep)
-    turn_times(clock, pacer, [0.01] * 20)
-    pacer.retime(5)
-    assert np.allclose(turn_times(clock, pacer, [0.01] * 10)[1:], 0.2)
 
 
 def test_looks_between_two_frames_add_up_and_do_not_queue():
@@ -89,6 +36,65 @@ def test_a_picture_not_shown_in_time_gives_way_to_the_next():
     desk.put(FRAME, status(step=2))
     assert desk.news(0).status.step == 2
     assert desk.news(0) is None
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (("new", "new", "new"), ("new",)),
+        (("load", "load"), ("load",)),
+        (("1", "4", "2"), ("2",)),
+        (("2", "new", "4", "4"), ("2", "new", "4")),
+        (("new", "load", "new"), ("new", "load", "new")),
+        (("pause", "pause", "slot", "slot"), ("pause", "pause", "slot", "slot")),
+        (("save", "slot", "save"), ("save", "slot", "save")),
+    ],
+)
+def test_a_wish_that_names_a_state_counts_once_however_often_it_waits_for_a_turn(given, kept):
+    desk, at_once = Desk(), Desk()
+    for command in given:
+        desk.give(Keys(commands=(command,)))
+    at_once.give(Keys(commands=given))
+    assert desk.take().commands == at_once.take().commands == kept
+    desk.give(Keys(commands=given))
+    assert desk.take().commands == kept
+
+
+def test_every_command_that_names_a_state_is_one():
+    assert set(COMMANDS.values()) >= STATES
+
+
+def test_a_key_that_changes_is_told_until_it_is_taken():
+    desk = Desk()
+    for keys, told in (
+        (Keys(), False),
+        (Keys(commands=("pause",)), False),
+        (Keys(held=frozenset({"up"})), True),
+        (Keys(held=frozenset({"up"})), False),
+        (Keys(tapped=frozenset({"left"})), True),
+        (Keys(stick=(0.5, 0.0)), True),
+        (Keys(stick=(0.5, 0.0), pointer=(("steer", 0.5),)), True),
+    ):
+        desk.give(keys)
+        assert desk.pressed.is_set() == told
+        desk.take()
+        assert not desk.pressed.is_set()
+
+
+def test_a_picture_is_not_shown_before_its_time_unless_it_answers_a_key(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=clock.now, sleep=clock.sleep))
+    desk, shown = Desk(), []
+    window = SimpleNamespace(poll=Keys, show=lambda *_: shown.append(clock.now()))
+    for due_at in (0.0, 0.03, 0.02):
+        desk.put(FRAME, status(), due_at)
+        loop.look(desk, window, Meter(), 0)
+    assert shown == pytest.approx([0.0, 0.03, 0.03])
+    desk.give(Keys(tapped=frozenset({"up"})))
+    desk.take()
+    desk.put(FRAME, status(), 0.05)
+    loop.look(desk, window, Meter(), 0)
+    assert shown[-1] == pytest.approx(0.03)
 
 
 def test_latency_runs_from_the_first_look_at_a_key_to_the_screen():
@@ -116,17 +122,18 @@ def test_latency_runs_from_the_first_look_at_a_key_to_the_screen():
     assert desk.news(0).pressed_at is None
 
 
-def test_late_frames_are_counted_against_full_speed():
-    meter, now = Meter(), 0.0
-    for gap_s in [1 / 15] * 9 + [1.3 / 15]:
-        meter.shown(Picture(FRAME, status(), None), now)
+def test_late_frames_are_counted_against_the_speed_that_the_game_says_it_holds():
+    meter, now, late = Meter(), 0.0, []
+    for gap_s in [1 / 12] * 9 + [1.3 / 12]:
+        late.append(meter.shown(Picture(FRAME, status(game_fps=12.0), None), now))
         now += gap_s
-    meter.shown(Picture(FRAME, status(), None), now)
+    late.append(meter.shown(Picture(FRAME, status(game_fps=12.0), None), now))
+    assert late == [None] + [False] * 9 + [True]
     figures = meter.measured()
     assert figures.late == pytest.approx(0.1)
     assert figures.shown_fps == pytest.approx(10 / now)
-    meter.shown(Picture(FRAME, status(mode="pause"), None), now + 9)
-    meter.shown(Picture(FRAME, status(), None), now + 18)
+    assert meter.shown(Picture(FRAME, status(mode="pause"), None), now + 9) is None
+    assert meter.shown(Picture(FRAME, status(), None), now + 18) is None
     assert meter.measured().late == pytest.approx(0.1)
 
 
@@ -189,6 +196,24 @@ def test_a_key_changes_the_next_painted_frame(env, window, make_game):
     first = press_at["painted"]
     assert actions[:first] == [0] * first and set(actions[first:]) == {2}
     assert 0 < figures.latency_ms[0] < 100
+
+
+def test_the_game_is_told_of_every_frame_whether_it_came_late_to_the_screen(env, window, make_game):
+    game, told = make_game(env), []
+    shown = game.pacer.shown
+    game.pacer.shown = lambda late: (told.append(late), shown(late))
+    game.pacer.retime(60)
+    meter = Meter()
+    loop.run(game, Script(window, lambda count: tap("escape") if count == 10 else None), meter)
+    assert len(told) == meter.counted > 5 and sum(told) == round(meter.measured().late * meter.counted)
+
+
+def test_games_run_undisturbed_and_leave_the_process_as_it_was():
+    before = sys.getswitchinterval(), gc.get_freeze_count()
+    with pytest.raises(KeyError), undisturbed():
+        assert gc.get_freeze_count() > 1000 and sys.getswitchinterval() < before[0]
+        raise KeyError
+    assert (sys.getswitchinterval(), gc.get_freeze_count()) == before
 
 
 def test_an_error_while_painting_ends_the_run_and_is_raised(env, window, make_game):

@@ -12,6 +12,7 @@ from worldsim.player import controls, hud  # noqa: E402
 from worldsim.player.controls import COMMANDS, HELP, Keys  # noqa: E402
 from worldsim.player.loop import Figures  # noqa: E402
 from worldsim.player.screen import Window  # noqa: E402
+from worldsim.window import keep_on_screen  # noqa: E402
 
 BLACK = np.zeros((48, 64, 3), np.uint8)
 
@@ -162,6 +163,36 @@ def test_the_help_is_whole_at_every_size(monkeypatch, scale):
     assert (drawn.min(axis=0) > 0).all() and drawn[:, 0].max() < line.width - 1 and drawn[:, 1].max() < line.top
     assert np.ptp(drawn[:, 1]) > rows * 15
     window.close()
+
+
+def test_captions_stay_as_sharp_as_when_they_were_first_written(window):
+    wide = np.zeros((48, 130, 3), np.uint8)
+    told = {"captions": ("real +1", "imagined")}
+    shots = []
+    for step in (1, 2, 3, 1):
+        window.show(wide, status(step=step, **told), Figures())
+        shots.append(pygame.surfarray.array3d(pygame.display.get_surface()))
+    assert np.array_equal(shots[0], shots[-1]) and not np.array_equal(shots[0], shots[1])
+    window.show(wide, status(captions=("real +2", "imagined")), Figures())
+    window.show(wide, status(step=1, **told), Figures())
+    assert np.array_equal(shots[0], pygame.surfarray.array3d(pygame.display.get_surface()))
+
+
+@pytest.mark.parametrize(("x", "width", "moved"), [(500, 1500, (210, 40)), (300, 2000, (0, 40)), (300, 800, None)])
+def test_a_window_that_grows_beyond_the_screen_moves_back_onto_it(monkeypatch, x, width, moved):
+    places = []
+    monkeypatch.setattr(pygame.display, "get_window_position", lambda: (x, 40))
+    monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [(1920, 1080)])
+    monkeypatch.setattr(pygame.display, "set_window_position", places.append)
+    keep_on_screen(width)
+    assert places == ([] if moved is None else [moved])
+
+
+def test_a_window_on_another_screen_stays_there(monkeypatch):
+    monkeypatch.setattr(pygame.display, "get_window_position", lambda: (2000, 40))
+    monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [(1920, 1080), (1920, 1080)])
+    monkeypatch.setattr(pygame.display, "set_window_position", pytest.fail)
+    keep_on_screen(1500)
 
 
 def test_a_long_note_keeps_its_ends():

@@ -9,21 +9,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from PIL import Image
+from server_kit import pixels, restarted
 from tiny import NAMES
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 import worldsim  # noqa: F401 - registers the ids
 from worldsim.server.seat import ON_THE_WAY
-
-
-def pixels(image):
-    return np.asarray(Image.open(io.BytesIO(image)).convert("RGB"))
-
-
-def restarted(player):
-    """A fresh round of seed 8, paused at its first frame."""
-    player.hold(commands=("new", "pause"))
-    return player.pictures_until(lambda header: (header["mode"], header["seed"]) == ("pause", 8))
 
 
 def get(url, **headers):

@@ -29,6 +29,10 @@ HELP = (
     ("F", "figures"), ("H", "these keys"), ("Esc", "quit"),
 )  # fmt: skip
 
+STEPS = ("1", "2", "4")
+STATES = {"new", "start", "save", "load", "repaint", "single", *STEPS}
+"""Commands that name where the game shall be. Given again before the game could answer, they mean the same wish."""
+
 LONG = {"Esc": "escape"}  # a key's short name -> pygame's
 SHORT = {key: name for name, key in LONG.items()}
 
@@ -52,11 +56,32 @@ class Keys:
     """A gamepad's (x, y) in [-1, 1], right and down positive."""
     pointer: tuple[tuple[str, float], ...] = ()
     """Axis channels that the mouse drives, and how far, in [-1, 1]; right and down positive."""
+    triggers: tuple[float, ...] = ()
+    """How far a gamepad's triggers are pulled, in [0, 1], the right one first."""
+
+    @property
+    def pushed(self) -> tuple:
+        """All that is held or pushed now."""
+        return self.held, self.stick, self.pointer, self.triggers
 
     @property
     def active(self) -> frozenset[str]:
         """Keys that count for the next frame."""
         return self.held | self.tapped
+
+
+def joined(waiting: tuple[str, ...], given: tuple[str, ...]) -> tuple[str, ...]:
+    """Commands that wait for a turn and those given after them, each wish once.
+
+    One of STATES that follows itself is dropped, and a number of steps gives way to the number after it.
+    """
+    kept = list(waiting)
+    for command in given:
+        last = kept[-1] if kept else None
+        if command in STATES and (last == command or (command in STEPS and last in STEPS)):
+            kept.pop()
+        kept.append(command)
+    return tuple(kept)
 
 
 def vector(spec: ActionSpec, keys: Keys) -> np.ndarray:
@@ -68,8 +93,9 @@ def vector(spec: ActionSpec, keys: Keys) -> np.ndarray:
 def from_pad(spec: ActionSpec, keys: Keys) -> np.ndarray:
     """Channel vector (A,) float32 of a gamepad.
 
-    The stick drives the first two axes, or presses up, down, left and right; the buttons press the other buttons
-    and the pedals that a player has keys for, in the specification's order.
+    The stick drives the first two axes, or presses up, down, left and right; the right trigger drives the first pedal,
+    the left one the second; the buttons press the other buttons and the pedals that a player has keys for, in the
+    specification's order.
     """
     out = np.zeros(spec.size, np.float32)
     axes = [i for i, channel in enumerate(spec.channels) if channel.kind == "axis"]
@@ -81,6 +107,9 @@ def from_pad(spec: ActionSpec, keys: Keys) -> np.ndarray:
             out[names.index(name)] = float(sign * keys.stick[axis] > PRESSED)
     for number, name in enumerate(pad_buttons(spec)):
         out[names.index(name)] = float(f"pad {number}" in keys.active)
+    pedals = [i for i, channel in enumerate(spec.channels) if channel.kind == "pedal"]
+    for i, pull in zip(pedals, keys.triggers, strict=False):
+        out[i] = max(out[i], pull)
     return out
 
 

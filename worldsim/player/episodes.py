@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from worldsim.action import ActionSpec
 from worldsim.player.starts import META, read_meta
 from worldsim.player.timeline import Timeline
 
@@ -47,7 +48,7 @@ class EpisodeWriter:
         split = self._split()
         number = 1 + max((entry["seed"][-1] for entry in self._of(split)), default=-1)
         file = f"{split}/{number:06d}.npz"
-        data = _packed(timeline)
+        data = _packed(timeline, ActionSpec.from_json(self._meta["actions"]))
         _write_whole(self.folder / file, data)
         rewards = np.asarray(timeline.rewards)
         entry = {"file": file, "split": split, "policy": policy, "seed": [timeline.seed, SPLITS.index(split), number]}
@@ -70,9 +71,9 @@ class EpisodeWriter:
         return empty[0] if empty else min(SPLITS, key=lambda split: counts[split] / SHARES[split])
 
 
-def _packed(timeline: Timeline) -> bytes:
+def _packed(timeline: Timeline, spec: ActionSpec) -> bytes:
     buffer = io.BytesIO()
-    actions = np.asarray(timeline.actions)
+    actions = _named(timeline, spec)
     np.savez_compressed(
         buffer,
         frames=np.stack(list(timeline.frames())),
@@ -81,6 +82,14 @@ def _packed(timeline: Timeline) -> bytes:
         ended=np.bool_(timeline.over),
     )
     return buffer.getvalue()
+
+
+def _named(timeline: Timeline, spec: ActionSpec) -> np.ndarray:
+    """The actions, each naming the conditions that held where its form has room for them: training knows no others."""
+    actions = np.asarray(timeline.actions)
+    if actions.ndim == 1 or not any(timeline.holds):
+        return actions
+    return spec.hold(actions.astype(np.float32), np.stack([spec.condition_vector(each) for each in timeline.holds]))
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from worldsim.action import ActionSpec
+from worldsim.names import titled
 from worldsim.player import controls
 from worldsim.player.clip import usual_suffix, write_strip
 from worldsim.player.controls import Keys
+from worldsim.player.drift import Drift
 from worldsim.player.episodes import EpisodeWriter
 from worldsim.player.fork import Fork
 from worldsim.player.hands import YOU, Agent, Hands
@@ -58,6 +60,7 @@ class Game:
     open_real: starts the source game, to be shown beside; its errors are shown as one line. None where there is none.
     episodes: takes every round when the player leaves it; None keeps none.
     real:   the environment is the source game itself, which has no network and keeps no quick saves.
+    drift:  tell how strange the past is to the network, where there is time to ask.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Game:
         open_real: Callable[[], Any] | None = None,
         episodes: EpisodeWriter | None = None,
         real: bool = False,
+        drift: bool = False,
     ) -> None:
         self.env, self._world, self._device = env, world, device
         self._actions = actions or env.actions
@@ -89,6 +93,7 @@ class Game:
         self._folders = folders or Folders()
         self._slots = Slots(env.model, self._folders.saves)
         self._recorder, self._clip = Recorder(), record
+        self._drift = Drift() if drift else None
         self._model_s: deque[float] = deque(maxlen=60)
         self._slot, self._speed, self._paused = 1, 1.0, False
         self._rewound: int | None = None
@@ -179,11 +184,23 @@ class Game:
         if self._fork:
             self._fork.paint(self._others_hands.idle)
         self._show(show, action)
+        looked_s = self._look_at_drift()
         self.session.commit()
         if self._fork:
             self._fork.commit()
-        self._model_s.append(time.perf_counter() - started)
+        self._model_s.append(time.perf_counter() - started - looked_s)
         self.pacer.worked(self._model_s[-1])
+
+    def _look_at_drift(self) -> float:
+        """Ask the network for its doubt, where it is wanted and there is time; returns the seconds it took."""
+        usual_s = statistics.median(self._model_s) if self._model_s else 0.0
+        if self._drift is None or not self._drift.is_due(usual_s, self.pacer.period_s):
+            return 0.0
+        started = time.perf_counter()
+        self.session.ask_doubt()
+        took_s = time.perf_counter() - started
+        self._drift.looked(took_s)
+        return took_s
 
     def _show(self, show: Show, action: Any = None) -> None:
         """Show the picture, with what stands beside it. action: that led to it, where it is not committed yet."""
@@ -360,7 +377,7 @@ class Game:
         label = f"as played, {' or '.join(map(str, played))} steps"
         rows = {label: [timeline.frame(index) for index in indices], f"the same actions, {most} steps": fine}
         strip = self._named("strip", ".png")
-        title = f"{self.env.model.info.name.title()}, frames {indices[0]} to {indices[-1]} of seed {timeline.seed}"
+        title = f"{titled(self.env.model.info.name)}, frames {indices[0]} to {indices[-1]} of seed {timeline.seed}"
         write_strip(strip, rows, title)
         self._say(f"saved {strip}")
 

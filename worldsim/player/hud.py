@@ -17,7 +17,10 @@ MUTED = (158, 170, 184)
 ACCENT = (255, 186, 73)
 RED = (240, 84, 84)
 LINE = (52, 60, 72)
+LABELS = 256
+"""Lines that are kept as they were written."""
 ARROWS = {"up": (1, 0), "left": (0, 1), "down": (1, 1), "right": (2, 1)}  # column and row of the cap
+LETTERS = {"w": (1, 0), "a": (0, 1), "s": (1, 1), "d": (2, 1)}
 
 
 class Canvas:
@@ -26,6 +29,7 @@ class Canvas:
     def __init__(self, surface: pygame.Surface, unit: float) -> None:
         self.surface, self.unit = surface, unit
         self._fonts: dict[int, pygame.font.Font] = {}
+        self._labels: dict[tuple, pygame.Surface] = {}
 
     def px(self, units: float) -> int:
         """Pixels of a length."""
@@ -37,9 +41,18 @@ class Canvas:
             self._fonts[size] = pygame.font.Font(None, self.px(size))
         return self._fonts[size]
 
+    def label(self, text: str, size: int, colour: tuple) -> pygame.Surface:
+        """One line, written anew only where it was not of late: most of a panel stays from frame to frame."""
+        key = text, size, colour
+        if key not in self._labels:
+            if len(self._labels) >= LABELS:
+                self._labels.clear()
+            self._labels[key] = self.font(size).render(text, True, colour)
+        return self._labels[key]
+
     def text(self, text: str, size: int, colour: tuple, at: tuple[int, int], *, right: bool = False) -> int:
         """Write one line; `at` is its top left, or top right, corner. Returns the y under it."""
-        label = self.font(size).render(text, True, colour)
+        label = self.label(text, size, colour)
         rect = label.get_rect(topright=at) if right else label.get_rect(topleft=at)
         self.surface.blit(label, rect)
         return rect.bottom
@@ -111,7 +124,8 @@ def draw_words(canvas: Canvas, line: pygame.Rect, status: Status, note: str = ""
     """The line under the picture. note: the window's own word, where the game has none."""
     message, urgent = (note, True) if note and not status.note else words(status)
     message = canvas.fitted(message, 18, line.width - 2 * canvas.px(16))
-    label = canvas.font(18).render(message, True, ACCENT if urgent else MUTED)
+    label = canvas.label(message, 18, ACCENT if urgent else MUTED)
+    pygame.draw.rect(canvas.surface, BACKGROUND, line)
     canvas.surface.blit(label, label.get_rect(midleft=(line.left + canvas.px(16), line.centery)))
 
 
@@ -119,7 +133,10 @@ def draw_captions(canvas: Canvas, panes: Sequence[pygame.Rect], captions: Sequen
     """A caption above each pane, in the room that the window keeps there."""
     for pane, caption in zip(panes, captions, strict=True):
         text = canvas.fitted(caption, 18, pane.width)
-        canvas.text(text, 18, TEXT, (pane.left, max(pane.top - canvas.px(20), 0)))
+        at = pane.left, max(pane.top - canvas.px(20), 0)
+        label = canvas.label(text, 18, TEXT)
+        pygame.draw.rect(canvas.surface, BACKGROUND, (*at, pane.width, label.get_height()))
+        canvas.surface.blit(label, at)
 
 
 Rows = Sequence[tuple[str, str]]
@@ -150,20 +167,24 @@ def draw_help(canvas: Canvas, field: pygame.Rect, rows: Rows, commands: Rows) ->
 
 
 def _draw_caps(canvas: Canvas, inner: pygame.Rect, y: int, names: Sequence[str], held: frozenset[str]) -> None:
-    """The playing keys, those held now lit."""
+    """The playing keys, those held now lit: crosses of keys as they lie on a keyboard, then the others."""
     side, gap = canvas.px(30), canvas.px(4)
-    arrows = [name for name in names if name in ARROWS]
-    for name in arrows:
-        column, row = ARROWS[name]
-        cap = pygame.Rect(inner.left + column * (side + gap), y + row * (side + gap), side, side)
-        _draw_cap(canvas, cap, name, name in held)
-    left = inner.left + (3 * (side + gap) + gap if arrows else 0)
-    x, top = left, y
-    for name in (name for name in (*names, REWIND) if name not in ARROWS):
+    left, rest = inner.left, [*names, REWIND]
+    for cross in (ARROWS, LETTERS):
+        if not set(cross) <= set(names):
+            continue
+        for name, (column, row) in cross.items():
+            cap = pygame.Rect(left + column * (side + gap), y + row * (side + gap), side, side)
+            _draw_cap(canvas, cap, name, name in held)
+        left += 3 * (side + gap) + 2 * gap
+        rest = [name for name in rest if name not in cross]
+    y += 2 * (side + gap) + gap if left > inner.left else 0
+    x = inner.left
+    for name in rest:
         width = max(side, canvas.font(16).size(name)[0] + 4 * gap)
         if x + width > inner.right:
-            x, top = left, top + side + gap
-        _draw_cap(canvas, pygame.Rect(x, top, width, side), name, name in held)
+            x, y = inner.left, y + side + gap
+        _draw_cap(canvas, pygame.Rect(x, y, width, side), name, name in held)
         x += width + gap
 
 
@@ -173,7 +194,7 @@ def _draw_cap(canvas: Canvas, cap: pygame.Rect, name: str, lit: bool) -> None:
     pygame.draw.rect(canvas.surface, ACCENT if lit else LINE, cap, width=max(canvas.px(1), 1), border_radius=radius)
     ink = BACKGROUND if lit else TEXT
     if name not in ARROWS:
-        label = canvas.font(16).render(name, True, ink)
+        label = canvas.label(name, 16, ink)
         canvas.surface.blit(label, label.get_rect(center=cap.center))
         return
     turn = {"right": 0, "up": 90, "left": 180, "down": 270}[name]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from worldsim.player.controls import Keys
+from worldsim.player.controls import Keys, joined
 from worldsim.player.game import Game
 from worldsim.player.status import Status
 
@@ -18,7 +18,7 @@ LOOK_S = 0.004
 """Longest time between two looks at the keys."""
 REFRESH_S = 0.25  # figures that change faster cannot be read
 LATE = 1.25
-"""A frame is late that comes after more than so many periods of full speed."""
+"""A frame is late that comes after more than so many periods of the speed that the game said it holds."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,15 @@ class Picture:
     status: Status
     pressed_at: float | None
     """When the first key that it answers was seen; None where no key had changed."""
+    due_at: float = 0.0
+    """Time before which it is not to be shown."""
 
 
 class Desk:
     """Where the two threads meet: keys that wait for the next frame, and the newest picture.
 
-    Neither queues. Keys are held or were tapped; a picture that was not shown in time gives way to the next.
+    Neither queues. Keys are held or were tapped, and a command that names a state counts once however often it was
+    given; a picture that was not shown in time gives way to the next.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
@@ -44,6 +47,8 @@ class Desk:
         self._keys, self._pressed_at = Keys(), None
         self._picture: Picture | None = None
         self._answers: float | None = None
+        self.pressed = threading.Event()
+        """Set while a key has changed since the last take."""
         self.stopped = threading.Event()
         self.error: Exception | None = None
 
@@ -51,11 +56,11 @@ class Desk:
         """The screen's look at the keys."""
         with self._lock:
             old = self._keys
-            if self._pressed_at is None and (
-                keys.tapped or keys.held != old.held or (keys.stick, keys.pointer) != (old.stick, old.pointer)
-            ):
-                self._pressed_at = self._now()
-            tapped, commands = old.tapped | keys.tapped, old.commands + keys.commands
+            if keys.tapped or keys.pushed != old.pushed:
+                if self._pressed_at is None:
+                    self._pressed_at = self._now()
+                self.pressed.set()
+            tapped, commands = old.tapped | keys.tapped, joined(old.commands, keys.commands)
             self._keys = replace(keys, tapped=tapped, commands=commands)
 
     def take(self) -> Keys:
@@ -63,16 +68,17 @@ class Desk:
         with self._lock:
             keys = self._keys
             self._keys = replace(keys, tapped=frozenset(), commands=())
+            self.pressed.clear()
             self._answers, self._pressed_at = self._pressed_at, None
             return keys
 
-    def put(self, frame: np.ndarray, status: Status) -> None:
-        """The newest picture."""
+    def put(self, frame: np.ndarray, status: Status, due_at: float = 0.0) -> None:
+        """The newest picture, to be shown from that time on; at once where it answers a key."""
         with self._lock:
             first, self._answers = self._answers, None
             if self._picture is not None and self._picture.pressed_at is not None:
                 first = self._picture.pressed_at
-            self._picture = Picture(frame, status, first)
+            self._picture = Picture(frame, status, first, due_at if first is None else 0.0)
         self._news.set()
 
     def news(self, timeout_s: float) -> Picture | None:
@@ -92,7 +98,7 @@ class Figures:
     latency_ms: tuple[float, float] | None = None
     """Median and 95th percentile from seeing a key change to the frame that answers it on the screen."""
     late: float | None = None
-    """Share of frames that came later than LATE periods of full speed after the one before."""
+    """Share of frames that came later after the one before than LATE periods of the speed the game said it holds."""
 
 
 class Meter:
@@ -104,17 +110,19 @@ class Meter:
         self._late, self._counted = 0, 0
         self._figures, self._due = Figures(), 0.0
 
-    def shown(self, picture: Picture, now: float) -> None:
-        """Count a picture that is on the screen since `now` seconds."""
+    def shown(self, picture: Picture, now: float) -> bool | None:
+        """Count a picture that is on the screen since `now` seconds; whether it is late, None where none was due."""
         if picture.status.mode != "play":
             self._shown.clear()
-            return
-        if self._shown:
+            return None
+        late = (now - self._shown[-1]) * picture.status.game_fps > LATE if self._shown else None
+        if late is not None:
             self._counted += 1
-            self._late += (now - self._shown[-1]) * picture.status.full_fps > LATE
+            self._late += late
         self._shown.append(now)
         if picture.pressed_at is not None:
             self._latency_ms.append(1000 * (now - picture.pressed_at))
+        return late
 
     def figures(self, now: float) -> Figures:
         """The figures, new a few times a second."""
@@ -150,7 +158,9 @@ def run(game: Game, window, meter: Meter | None = None) -> Figures:
     painter.start()
     try:
         while not desk.stopped.is_set():
-            look(desk, window, meter, LOOK_S)
+            late = look(desk, window, meter, LOOK_S)
+            if late is not None:
+                game.pacer.shown(late)
     finally:
         desk.stopped.set()
         painter.join()
@@ -159,24 +169,33 @@ def run(game: Game, window, meter: Meter | None = None) -> Figures:
     return meter.measured()
 
 
-def look(desk: Desk, window, meter: Meter, timeout_s: float) -> None:
-    """One round of the screen's thread: the keys to the desk, the newest picture to the screen."""
+def look(desk: Desk, window, meter: Meter, timeout_s: float) -> bool | None:
+    """One round of the screen's thread: the keys to the desk, the newest picture to the screen.
+
+    Returns whether the picture came late; None where there was none, or none was due.
+    """
     keys = window.poll()
     if "quit" in keys.commands:
         desk.stopped.set()
-        return
+        return None
     desk.give(keys)
     picture = desk.news(timeout_s)
-    if picture is not None:
-        window.show(picture.frame, picture.status, meter.figures(time.perf_counter()))
-        meter.shown(picture, time.perf_counter())
+    if picture is None:
+        return None
+    if (rest := picture.due_at - time.perf_counter()) > 0:
+        time.sleep(rest)
+    window.show(picture.frame, picture.status, meter.figures(time.perf_counter()))
+    return meter.shown(picture, time.perf_counter())
 
 
 def _paint(game: Game, desk: Desk) -> None:
+    def put(frame: np.ndarray, status: Status) -> None:
+        desk.put(frame, status, game.pacer.painted() if status.mode == "play" else 0.0)
+
     try:
         while not desk.stopped.is_set():
-            game.pacer.wait()
-            game.turn(desk.take(), desk.put)
+            game.pacer.wait(desk.pressed.wait)
+            game.turn(desk.take(), put)
         game.close()
     except Exception as error:  # carried to the screen's thread, which raises it
         desk.error = error

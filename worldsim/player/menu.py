@@ -9,7 +9,7 @@ from worldsim.shelf import Entry, entry
 from worldsim.window import BACKGROUND, open_display
 
 CARD = (220, 270)
-PICTURE = 188
+PICTURE = 192
 GAP = 24
 MOVES = {pygame.K_LEFT: -1, pygame.K_UP: -1, pygame.K_RIGHT: 1, pygame.K_DOWN: 1, pygame.K_TAB: 1}
 TAKE = (pygame.K_RETURN, pygame.K_SPACE, pygame.K_KP_ENTER)
@@ -53,8 +53,8 @@ def _draw(canvas: Canvas, entries: list[Entry], chosen: int, columns: int) -> No
         scale = max(1, min(PICTURE // width, PICTURE // height))
         small = pygame.image.frombuffer(each.picture.tobytes(), (width, height), "RGB")
         picture = pygame.transform.scale(small, (width * scale, height * scale))
-        canvas.surface.blit(picture, picture.get_rect(center=(card.centerx, card.top + 16 + PICTURE // 2)))
-        y = canvas.text(each.title, 24, TEXT, (card.left + 16, card.top + PICTURE + 28))
+        canvas.surface.blit(picture, picture.get_rect(center=(card.centerx, card.top + 14 + PICTURE // 2)))
+        y = canvas.text(each.title, 24, TEXT, (card.left + 16, card.top + PICTURE + 24))
         canvas.text(each.detail, 16, MUTED, (card.left + 16, y + 4))
     canvas.text("arrows and return, or a click   Esc quit", 18, MUTED, (GAP, canvas.surface.get_height() - 30))
     pygame.display.flip()

@@ -7,11 +7,24 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+EARLY = 0.4
+"""Share of a period by which a key may bring a frame forward, so that its answer need not wait for the tick."""
+REPAY = 0.04
+"""Share of a period by which frames after an early one come slower, until they meet their ticks again."""
+DEBT = 0.5
+"""Share of a period by which a frame may begin late and move no later tick; a longer stall moves them all."""
+LATE_SHARE = 0.005
+"""Share of late frames at which the speed stays; with more of them it falls, with fewer it rises to what it was."""
+SLOWER = 0.02
+"""Share by which a late frame slows the game."""
+SLOWEST = 1.4
+"""Most that late frames slow the game by, as a factor; a slow model may slow it further."""
+
 
 class Pacer:
-    """Full speed where the model keeps up, smoothly slower where it does not.
+    """Full speed where the machine keeps up, smoothly slower where it does not; `period_s` says what it can hold.
 
-    A turn that came late moves all later ones; nothing is ever caught up. fps: full speed, frames per second.
+    Frames begin at the ticks of a clock that stands still for no small delay. fps: full speed, frames per second.
     """
 
     def __init__(
@@ -22,22 +35,51 @@ class Pacer:
         """Time from one frame to the next at the present speed."""
         self._now, self._sleep = now, sleep
         self._worked_s: deque[float] = deque(maxlen=15)
-        self._due = now()
+        self._painted_s: deque[float] = deque(maxlen=15)
+        self._slack = 1.0
+        self._tick = now()
+        self._begun = self._tick - self.period_s
 
-    def wait(self) -> None:
-        """Sleep until the next frame is due."""
-        rest = self._due - self._now()
-        if rest > 0:
+    def wait(self, pressed: Callable[[float], bool]) -> None:
+        """Sleep until the next frame is due: at its tick, or where a key changes up to EARLY of a period before it.
+
+        pressed: waits until a key has changed since the last frame began, at most so many seconds.
+        """
+        earliest = max(self._tick, self._begun + self.period_s) - EARLY * self.period_s
+        if (rest := earliest - self._now()) > 0:
             self._sleep(rest)
-        self._due = max(self._due, self._now()) + self.period_s
+        due = min(self._tick, self._begun + (1 + REPAY) * self.period_s)
+        if (rest := due - self._now()) > 0:
+            pressed(rest)
+        self._begun = self._now()
+        stalled = self._begun - self._tick > DEBT * self.period_s
+        self._tick = (self._begun if stalled else self._tick) + self.period_s
+
+    def painted(self) -> float:
+        """Take note that the frame is painted; returns when it is due on the screen.
+
+        One that is ready sooner than most waits for its time, so that a slower one after it does not seem late.
+        """
+        self._painted_s.append(self._now() - self._begun)
+        return self._begun + statistics.median(self._painted_s)
 
     def worked(self, seconds: float) -> None:
         """Take note of how long a frame took. One slow frame changes nothing, a slow model slows the game gently."""
         self._worked_s.append(seconds)
-        needed = max(1 / self.fps, statistics.median(self._worked_s))
+        needed = self._slack * max(1 / self.fps, statistics.median(self._worked_s))
         self.period_s += 0.2 * (needed - self.period_s)
+
+    def shown(self, late: bool) -> None:
+        """Take note of whether a frame came late to the screen.
+
+        The steps up and down balance at LATE_SHARE, as in stochastic approximation of a quantile (Robbins and Monro,
+        A stochastic approximation method, 1951).
+        """
+        step = SLOWER if late else -SLOWER * LATE_SHARE / (1 - LATE_SHARE)
+        self._slack = min(max(self._slack * (1 + step), 1.0), SLOWEST)
 
     def retime(self, fps: float) -> None:
         """Play at another full speed from the next frame on."""
         self.fps, self.period_s = fps, 1 / fps
+        self._tick = min(self._tick, self._begun + self.period_s)
         self._worked_s.clear()

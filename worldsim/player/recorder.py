@@ -49,7 +49,7 @@ class Recorder:
 
         self.stop_clip(clip, env)
         rounds = [
-            Round.of(each.seed, each.actions, each.frames(), each.past, steps=each.steps)
+            Round.of(each.seed, each.actions, each.frames(), each.past, steps=each.steps, changes=each.changes)
             for each in (take.timeline for take in self._takes)
         ]
         replay = clip.with_suffix(".replay.json")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 import pygame
 
@@ -12,12 +10,10 @@ from worldsim.player import controls, hud
 from worldsim.player.controls import REWIND, Keys
 from worldsim.player.keymap import KeyMap
 from worldsim.player.loop import Figures
+from worldsim.player.pads import Pads
 from worldsim.player.panes import GAP
 from worldsim.player.status import Status
-from worldsim.window import BACKGROUND, blit_sharp, open_display, scale_for_desktop
-
-DEAD_ZONE = 0.2
-"""Share of a stick's way that means rest: no stick comes back to exactly 0."""
+from worldsim.window import BACKGROUND, blit_sharp, keep_on_screen, open_display, scale_for_desktop
 
 
 class Window:
@@ -48,13 +44,9 @@ class Window:
         self._canvas = hud.Canvas(pygame.display.set_mode(size, pygame.RESIZABLE), unit)
         pygame.display.set_caption(f"worldsim: {title}")
         self._held: set[str] = set()
-        self._stick, self._hat = [0.0, 0.0], [0.0, 0.0]
-        self._pads: dict[int, pygame.joystick.JoystickType] = {}
-        with contextlib.suppress(pygame.error):  # a machine without joystick support plays with keys
-            pygame.joystick.init()
+        self._pads = Pads()
         self._picture, self._pointer = pygame.Rect(0, 0, 1, 1), (0.0, 0.0)
         self._help, self._panel_shown = False, True
-        self._note = ""
         self._drawn: tuple | None = None
 
     @property
@@ -69,7 +61,7 @@ class Window:
             if event.type == pygame.QUIT:
                 commands.append("quit")
             elif event.type == pygame.WINDOWFOCUSLOST:
-                self._held = {name for name in self._held if name.startswith("pad ")}
+                self._held = set()
             elif event.type in (pygame.KEYDOWN, pygame.KEYUP):
                 self._key(event, tapped, commands)
             elif event.type in (pygame.MOUSEBUTTONDOWN, pygame.MOUSEBUTTONUP, pygame.MOUSEMOTION):
@@ -77,12 +69,13 @@ class Window:
             elif event.type in (pygame.VIDEORESIZE, pygame.WINDOWEXPOSED):
                 self._drawn = None
             else:
-                self._pad(event, tapped)
+                self._pads.hear(event, tapped)
         self._toggle(commands)
-        stick = tuple(max(pair, key=abs) for pair in zip(self._stick, self._hat, strict=True))
+        pads = self._pads
         pushed = zip(self._keymap.mouse, self._pointer, strict=True)
         pointer = tuple((name, push) for name, push in pushed if name and push)
-        return Keys(frozenset(self._held), frozenset(tapped), tuple(commands), stick, pointer)
+        held = frozenset(self._held | pads.held)
+        return Keys(held, frozenset(tapped), tuple(commands), pads.stick, pointer, pads.triggers)
 
     def show(self, frame: np.ndarray, status: Status, figures: Figures) -> None:
         """Show a frame (H, W, 3) uint8 and the figures beside it; returns when both are on the screen."""
@@ -91,12 +84,14 @@ class Window:
         self._captions = status.captions
         screen = self._canvas.surface
         picture, panel, line = self._layout()
-        drawn = (status, figures, self._help, self._panel_shown, self._note, screen.get_size())
+        ground = (status.captions, self._help, self._panel_shown, screen.get_size(), frame.shape)
+        drawn = (status, figures, self._pads.note, ground)
         if self._drawn != drawn:
-            screen.fill(BACKGROUND)
+            if self._drawn is None or self._drawn[-1] != ground:
+                screen.fill(BACKGROUND)
             if self._panel_shown:
                 hud.draw_panel(self._canvas, panel, self._title, status, figures, self._key_names)
-            hud.draw_words(self._canvas, line, status, self._note)
+            hud.draw_words(self._canvas, line, status, self._pads.note)
             self._drawn = drawn
         pane = self._picture = blit_sharp(screen, frame, picture)
         if status.captions:
@@ -131,27 +126,6 @@ class Window:
         pushes = 2 * away.x / self._picture.width, 2 * away.y / self._picture.height
         self._pointer = tuple(min(max(push, -1.0), 1.0) for push in pushes) if held else (0.0, 0.0)
 
-    def _pad(self, event: pygame.Event, tapped: set[str]) -> None:
-        if event.type == pygame.JOYDEVICEADDED:
-            pad = pygame.joystick.Joystick(event.device_index)
-            self._pads[pad.get_instance_id()] = pad
-            self._note = ""
-        elif event.type == pygame.JOYDEVICEREMOVED:
-            self._pads.pop(event.instance_id, None)
-            self._held = {name for name in self._held if not name.startswith("pad ")}
-            self._stick, self._hat = [0.0, 0.0], [0.0, 0.0]
-            self._note = "The gamepad is unplugged; the keys still play"
-        elif event.type == pygame.JOYAXISMOTION and event.axis < 2:
-            push = min(max(event.value, -1.0), 1.0)
-            self._stick[event.axis] = push if abs(push) > DEAD_ZONE else 0.0
-        elif event.type == pygame.JOYHATMOTION:
-            self._hat = [float(event.value[0]), -float(event.value[1])]
-        elif event.type == pygame.JOYBUTTONDOWN:
-            self._held.add(f"pad {event.button}")
-            tapped.add(f"pad {event.button}")
-        elif event.type == pygame.JOYBUTTONUP:
-            self._held.discard(f"pad {event.button}")
-
     def _toggle(self, commands: list[str]) -> None:
         self._help ^= commands.count("help") % 2 == 1
         self._panel_shown ^= commands.count("panel") % 2 == 1
@@ -166,6 +140,7 @@ class Window:
             width = max(frame * scale + rest, width)
         self._canvas = hud.Canvas(pygame.display.set_mode((width, height), pygame.RESIZABLE), self._canvas.unit)
         self._drawn = None
+        keep_on_screen(width)
 
     def _panes(self, picture: pygame.Rect, pixels: int) -> list[pygame.Rect]:
         """Where each of the pictures stands in the one that was drawn, which is so many game pixels wide."""

@@ -18,7 +18,10 @@ REWIND_FRAMES = 192
 
 
 class Session:
-    """The round in play. env: offers WorldEnv's reset, paint, commit, save_state, load_state, fork, steps, actions."""
+    """The round in play.
+
+    env: offers WorldEnv's reset, paint, commit, save_state, load_state, fork, steps, actions, conditions.
+    """
 
     def __init__(self, env, *, seed: int = 0, past: Mapping[str, Any] | None = None) -> None:
         self.env = env
@@ -27,9 +30,9 @@ class Session:
     def new_round(self, seed: int, past: Mapping[str, Any] | None = None) -> None:
         """Begin the round of that seed. past: the reset options to begin from, None for what the seed draws."""
         self.frame, _ = self.env.reset(seed=seed, options=past)
-        self.timeline = Timeline.of(seed, self.frame, past)
+        self.timeline = Timeline.of(seed, self.frame, past, self.env.conditions)
         self.doubt: float | None = None
-        """What the environment last said of how strange the past is to the network; None where it has not yet."""
+        """How strange the past last was to the network, in grey levels; None where it was not asked yet."""
         self._kept: dict[int, Any] = {}
 
     def fork(self) -> Session:
@@ -41,16 +44,24 @@ class Session:
 
     def paint(self, action: Any) -> np.ndarray:
         """The next frame (H, W, 3) uint8, ready to be shown; `commit` must follow."""
-        self._keep()
+        if not self._kept:
+            self._keep()
+        holds = self.env.conditions
         self.frame = self.env.paint(action)
-        self._action = action
+        self._action, self._holds = action, holds
         return self.frame
+
+    def ask_doubt(self) -> None:
+        """Ask the network how strange the painted frame's past is to it; before `commit`."""
+        self.doubt = self.env.doubt()
 
     def commit(self) -> None:
         """Remember the painted frame."""
-        reward, terminated, truncated, info = self.env.commit()
-        self.doubt = info.get("ood", self.doubt)
-        self.timeline.add(self._action, self.env.steps, self.frame, reward, over=terminated or truncated)
+        reward, terminated, truncated, _ = self.env.commit()
+        over = terminated or truncated
+        self.timeline.add(self._action, self.env.steps, self.frame, reward, over=over, holds=self._holds)
+        if not over and len(self.timeline) % KEEP_EVERY == 0:
+            self._keep()
 
     def earliest(self) -> int:
         """First frame that the round can be taken back to."""
@@ -68,7 +79,7 @@ class Session:
         self.env.load_state(self._kept[near])
         for index in range(near, length):
             self.env.steps = self.timeline.steps[index]
-            self.env.step(self.timeline.actions[index])
+            self._again(self.env, index)
         self.env.steps = steps
         self.timeline.cut(length)
         self._kept = {index: state for index, state in self._kept.items() if index <= length}
@@ -100,14 +111,19 @@ class Session:
         beside.load_state(self._kept[first])
         beside.steps = most_steps(self.env)
         for index in range(first, len(self.timeline)):
-            yield index + 1, beside.step(self.timeline.actions[index])[0]
+            yield index + 1, self._again(beside, index)
+
+    def _again(self, env, index: int) -> np.ndarray:
+        """Take one of the round's actions once more, under what held then: the frame."""
+        if env.conditions != self.timeline.holds[index]:
+            env.conditions = self.timeline.holds[index]
+        return env.step(self.timeline.actions[index])[0]
 
     def _keep(self) -> None:
         now = len(self.timeline)
-        if now % KEEP_EVERY == 0 or not self._kept:
-            self._kept[now] = self.env.save_state()
-            oldest = now - REWIND_FRAMES - KEEP_EVERY + 1
-            self._kept = {index: state for index, state in self._kept.items() if index >= oldest}
+        self._kept[now] = self.env.save_state()
+        oldest = now - REWIND_FRAMES - KEEP_EVERY + 1
+        self._kept = {index: state for index, state in self._kept.items() if index >= oldest}
 
 
 def most_steps(env) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,11 +29,17 @@ class Timeline:
     """Whether the round ended with its last frame."""
     past: Mapping[str, Any] | None = None
     """The reset options `frames` and `actions` that the round began from; None where the seed drew them."""
+    began: Mapping[str, str] = field(default_factory=dict)
+    """Group -> value of the conditions that held at the beginning."""
+    holds: list[Mapping[str, str]] = field(default_factory=list)
+    """What held when each action was taken."""
 
     @classmethod
-    def of(cls, seed: int, frame: np.ndarray, past: Mapping[str, Any] | None = None) -> Timeline:
-        """A round that begins with this frame (H, W, 3) uint8, after that past."""
-        return cls(seed, frame.shape, [_pack(frame)], past=past)
+    def of(
+        cls, seed: int, frame: np.ndarray, past: Mapping[str, Any] | None = None, began: Mapping[str, str] | None = None
+    ) -> Timeline:
+        """A round that begins with this frame (H, W, 3) uint8, after that past, while those conditions hold."""
+        return cls(seed, frame.shape, [_pack(frame)], past=past, began=began or {})
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -42,13 +49,32 @@ class Timeline:
         """Sum of all rewards."""
         return sum(self.rewards)
 
-    def add(self, action: Any, steps: int, frame: np.ndarray, reward: float, *, over: bool = False) -> None:
-        """Append one frame (H, W, 3) uint8, the action that led to it, its reward and whether it is the last."""
+    @property
+    def changes(self) -> list[tuple[int, Mapping[str, str]]]:
+        """Where other conditions hold than before: index of the action that is taken under them, and what holds."""
+        before = [self.began, *self.holds]
+        return [(index, now) for index, now in enumerate(self.holds) if now != before[index]]
+
+    def add(
+        self,
+        action: Any,
+        steps: int,
+        frame: np.ndarray,
+        reward: float,
+        *,
+        over: bool = False,
+        holds: Mapping[str, str] | None = None,
+    ) -> None:
+        """Append one frame (H, W, 3) uint8, the action that led to it, its reward and whether it is the last.
+
+        holds: the conditions under which the action was taken.
+        """
         self.packed.append(_pack(frame))
         self.actions.append(action)
         self.steps.append(steps)
         self.rewards.append(reward)
         self.over = over
+        self.holds.append(holds or {})
 
     def frame(self, index: int) -> np.ndarray:
         """Frame (H, W, 3) uint8; 0 is the reset's."""
@@ -62,17 +88,19 @@ class Timeline:
         """Forget everything after the first `length` actions, of which there are more."""
         self.over = False
         del self.packed[length + 1 :], self.actions[length:], self.steps[length:], self.rewards[length:]
+        del self.holds[length:]
 
     def copy(self) -> Timeline:
         """An independent copy."""
         lists = (list(each) for each in (self.packed, self.actions, self.steps, self.rewards))
-        return Timeline(self.seed, self.shape, *lists, self.over, self.past)
+        return Timeline(self.seed, self.shape, *lists, self.over, self.past, self.began, list(self.holds))
 
     def save(self, path: Path) -> None:
         """Write one npz file."""
         told = {name: np.asarray(vars(self)[name]) for name in ("seed", "actions", "steps", "rewards", "over")}
         past = {f"past_{name}": value for name, value in (self.past or {}).items()}
-        np.savez_compressed(path, frames=np.stack(list(self.frames())), **told, **past)
+        conditions = json.dumps({"began": dict(self.began), "holds": [dict(each) for each in self.holds]})
+        np.savez_compressed(path, frames=np.stack(list(self.frames())), conditions=conditions, **told, **past)
 
     @classmethod
     def load(cls, path: Path) -> Timeline:
@@ -81,13 +109,14 @@ class Timeline:
             with np.load(path) as stored:
                 frames, lists = stored["frames"], [stored[name] for name in ("actions", "steps", "rewards")]
                 seed, over = int(stored["seed"]), bool(stored["over"])
+                conditions = json.loads(str(stored["conditions"]))
                 past = {name: stored[f"past_{name}"] for name in ("frames", "actions") if f"past_{name}" in stored}
         except (KeyError, ValueError, EOFError, zlib.error) as error:
             raise ValueError(f"'{path}' is no round's history ({error}); save the game again") from None
         actions, steps, rewards = (each.tolist() for each in lists)
         actions = [np.asarray(action, lists[0].dtype) for action in actions]
         packed = [_pack(frame) for frame in frames]
-        return cls(seed, frames.shape[1:], packed, actions, steps, rewards, over, past or None)
+        return cls(seed, frames.shape[1:], packed, actions, steps, rewards, over, past or None, **conditions)
 
 
 def _pack(frame: np.ndarray) -> bytes:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from worldsim.names import titled
 from worldsim.player import controls
 from worldsim.player.game import Status
 
@@ -82,7 +83,7 @@ def hello(env, fps: float) -> str:
     known = {*commands, *own, controls.REWIND}
     rows = [(held, meaning) for held, meaning in controls.command_rows(spec) if set(held.lower().split()) <= known]
     told: dict[str, Any] = {
-        "title": info.name.title(),
+        "title": titled(info.name),
         "width": info.width,
         "height": info.height,
         "fps": fps,
