@@ -83,6 +83,22 @@ class CommittingAttention(CachedAttention):
         return super().__call__(layer, query, key, value)
 
 
+class AdvancingAttention:
+    """Temporal attention of a clean and a noisy frame after it: the clean one over memory and itself, then written to
+    memory, then the noisy one over that and itself. Layers must come in order, each once."""
+
+    def __init__(self, cache: KVCache) -> None:
+        self.cache, self.before = cache, CachedAttention(cache)
+        cache.frames += 1
+        self.after = CachedAttention(cache)
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        clean, noisy = zip(*(each.split(1, dim=-2) for each in (query, key, value)), strict=True)
+        seen = self.before(layer, *clean)
+        self.cache.push(layer, *clean[1:])
+        return torch.cat((seen, self.after(layer, *noisy)), dim=-2)
+
+
 class BidirectionalAttention:
     """Temporal attention of each frame over the frames at most `window` away, before and after, and itself."""
 
@@ -268,6 +284,25 @@ class CausalDiT(ModelMixin, ConfigMixin):
         for layer, (key, value) in attend.new.items():
             cache.push(layer, key, value)
         cache.advance(x_0)
+
+    def advance(
+        self, x_0: Tensor, action_0: Tensor, x_t: Tensor, sigma: Tensor, action: Tensor, cache: KVCache
+    ) -> Tensor:
+        """`commit(x_0, action_0, cache)` and then `forward(x_t, sigma, action, cache)`, in one pass over both frames:
+        weights are read once and products have twice the rows. Unlike a commit it writes layer by layer."""
+        clean = torch.zeros_like(sigma)
+        noise = self._embed_noise(torch.stack((clean, sigma), dim=1), clean[:, None])
+        before = torch.stack((cache.previous.to(x_0.dtype), x_0), dim=1)
+        tokens, skips = self._enter(torch.stack((x_0, x_t), dim=1), before, noise)
+        known = torch.ones(len(x_0), 2, dtype=torch.bool, device=x_0.device)
+        actions = self._embed_action(torch.stack((action_0, action), dim=1), known)
+        attend, last = AdvancingAttention(cache), self._last_temporal()
+        tokens = self._think(tokens, noise, actions, attend, range(last + 1))
+        # After the last temporal block nothing looks at the clean frame again.
+        tokens, noise, actions = tokens[:, 1:], noise[:, 1:], actions[:, 1:]
+        tokens = self._think(tokens, noise, actions, attend, range(last + 1, len(self.blocks)))
+        cache.previous.copy_(x_0)
+        return self._leave(tokens, tuple(skip.unflatten(0, (-1, 2))[:, 1] for skip in skips), noise)[:, 0]
 
     # --- training: all frames of a clip at once ---
 
