@@ -7,7 +7,7 @@ from dot_game import BOTTOM, CHANNELS, HEIGHT, RIGHT, WIDTH, dot_recording, dot_
 from tiny import tiny_denoiser
 
 from worldsim.codec import PixelCodec
-from worldsim.heads import OutcomeHead
+from worldsim.heads import OutcomeHead, outcome_loss
 from worldsim.models.dit import CausalDiT
 from worldsim.sampler import FewStepSampler, euler_step, step_sigmas
 from worldsim_training import journal, loop, validate
@@ -251,3 +251,13 @@ def test_the_head_learns_reward_and_end_off_real_and_painted_frames(student, rec
         assert (rewards == earned)[earned == 1].float().mean() > 0.9
         assert (rewards == earned)[earned == 0].float().mean() > 0.95
         assert ended.float().mean() < 0.05
+
+
+def test_without_a_painter_the_head_learns_off_real_frames_alone(recording):
+    head = OutcomeHead(HEIGHT, WIDTH, (0.0, 1.0), width_conv=8)
+    clip = ClipSampler(recording, 4, 8, seed=9).sample()
+    loss = Outcomes(head, None, FewStepSampler((1.0,))).loss(clip, torch.Generator().manual_seed(0))
+    real = PixelCodec().encode(clip.frames)
+    answer = head(real[:, :-1].flatten(0, 1), real[:, 1:].flatten(0, 1))
+    rewards, ended = clip.rewards[:, 1:].flatten(), clip.ended[:, 1:].flatten()
+    assert torch.equal(loss, outcome_loss(*answer, rewards, ended, torch.tensor((0.0, 1.0))))

@@ -16,23 +16,30 @@ from worldsim_training.loop import average_of
 
 
 class Outcomes:
-    """Cross-entropy on each transition of a clip, shown as real, as painted from real, or as painted twice in a row."""
+    """Cross-entropy on each transition of a clip, shown as real, as painted from real, or as painted twice in a row.
+
+    Without a painter all are shown as real.
+    """
 
     name = "outcomes"
 
-    def __init__(self, head: OutcomeHead, painter: CausalDiT, sampler: FewStepSampler) -> None:
+    def __init__(self, head: OutcomeHead, painter: CausalDiT | None, sampler: FewStepSampler) -> None:
         self.student = head
         self.average = average_of(head)
-        self.painter = painter.eval().requires_grad_(False)
+        self.painter = painter.eval().requires_grad_(False) if painter else None
         self.sampler = sampler
         self.codec = PixelCodec()
 
     def loss(self, clip: Clip, generator: torch.Generator) -> Tensor:
         real = self.codec.encode(clip.frames)
-        painted = paint_clip(self.painter, self.sampler, real, clip.actions, clip.known, generator)
-        shown = draws.integers(3, (*real.shape[:2], 1, 1, 1), generator)[:, 1:]
-        before = torch.where(shown == 2, painted[:, :-1], real[:, :-1]).flatten(0, 1)
-        after = torch.where(shown == 0, real[:, 1:], painted[:, 1:]).flatten(0, 1)
+        before, after = self._shown(real, clip, generator) if self.painter else (real[:, :-1], real[:, 1:])
         values = torch.tensor(self.student.config.rewards, device=real.device)
         rewards, ended = clip.rewards[:, 1:].flatten(), clip.ended[:, 1:].flatten()
-        return outcome_loss(*self.student(before, after), rewards, ended, values)
+        return outcome_loss(*self.student(before.flatten(0, 1), after.flatten(0, 1)), rewards, ended, values)
+
+    def _shown(self, real: Tensor, clip: Clip, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The frames (B, T - 1, C, H, W) before and after each step, a third of each kind."""
+        painted = paint_clip(self.painter, self.sampler, real, clip.actions, clip.known, generator)
+        shown = draws.integers(3, (*real.shape[:2], 1, 1, 1), generator)[:, 1:]
+        before = torch.where(shown == 2, painted[:, :-1], real[:, :-1])
+        return before, torch.where(shown == 0, real[:, 1:], painted[:, 1:])

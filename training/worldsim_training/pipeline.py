@@ -146,8 +146,9 @@ class Pipeline:
                 seen = f"{self.game.name} gave {len(rewards)} different rewards"
                 raise ValueError(f"{seen}; the head tells {MOST_REWARDS} apart: round them in the game's adapter")
             head = OutcomeHead(self.game.height, self.game.width, rewards, width_conv=config.width).to(self.device)
-            painter = self._load(start)
-            self._compile(painter)
+            painter = self._load(start) if config.painted else None
+            if painter:
+                self._compile(painter)
             clips = self._clips(config, reward_share=config.reward_share, end_share=config.end_share)
             return Outcomes(head, painter, self._few_step(2)), clips
 
