@@ -18,10 +18,10 @@ A keys file has sections [play] (channel = keys), [commands] (command = keys) an
     pause = ["p"]
     repaint = ["f2"]
 
-Commands: quit, pause, single, slower, new, start, save, load, slot, 1, 2, 4, repaint, record, hands, truth, fork, swap,
-help, panel. A script names the world's actions or keys, & joins what is held together, * says for how many frames.
-On a gamepad the left stick or the hat steers, the right trigger is the first pedal and the left one the second, and the
-buttons press the rest.
+Commands: quit, pause, single, slower, new, start, save, load, slot, 1, 2, 4, repaint, record, hands, condition, truth,
+fork, swap, help, panel. A script names the world's actions or keys, & joins what is held together, * says for how many
+frames. On a gamepad the left stick or the hat steers, the right trigger is the first pedal and the left one the second,
+and the buttons press the rest.
 """
 
 from __future__ import annotations

@@ -331,6 +331,26 @@ def test_a_temperament_changed_in_mid_round_is_in_the_replay_file(moody):
     assert replace(replay, rounds=[replace(replay.rounds[0], changes=None)]).check(env) == [0]
 
 
+def test_v_goes_through_the_temperaments_and_the_replay_follows(moody):
+    values = moody.game.env.actions.conditions["npc"]
+    first = values.index(moody.game.env.conditions["npc"])
+    moody.turn("r")
+    for step in range(1, len(values) + 1):
+        moody.turn("v")
+        wanted = values[(first + step) % len(values)]
+        assert moody.game.env.conditions["npc"] == wanted and moody.note == f"npc: {wanted}"
+        moody.turn()
+    moody.turn("r")
+    (file,) = files(moody, "*.replay.json")
+    replay = Replay.load(file)
+    assert len(replay.rounds[0].changes) == len(values) and replay.check(WorldEnv(moody.game.env.model)) == []
+
+
+def test_v_in_a_world_without_temperaments_is_one_line(hand):
+    hand.turn("v")
+    assert hand.note == "there are no temperaments in this world"
+
+
 def test_what_held_holds_again_after_a_rewind_and_in_a_saved_game(moody):
     frames = lived(moody)
     moody.turn("f5")

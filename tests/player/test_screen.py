@@ -147,7 +147,9 @@ def test_a_key_that_plays_commands_nothing_and_the_help_says_so(monkeypatch):
     assert seen.tapped == {"n", "2"} and seen.commands == ("record",)
     rows = dict(controls.command_rows(spec))
     assert "N" not in rows and rows["1  4"] == "network calls a frame"
-    assert controls.command_rows(tiny_actions()) == list(HELP)
+    moody = ActionSpec([Channel("npc_shy"), Channel("npc_bold")], conditions={"npc": ("shy", "bold")})
+    assert controls.command_rows(moody) == list(HELP)
+    assert controls.command_rows(tiny_actions()) == [row for row in HELP if row[0] != "V"]
     window.close()
 
 

@@ -17,7 +17,7 @@ REWIND = "backspace"
 COMMANDS = {
     "escape": "quit", "tab": "pause", ".": "single", "-": "slower", "n": "new", "f5": "save", "f9": "load",
     "f6": "slot", "1": "1", "2": "2", "4": "4", "p": "repaint", "r": "record", "m": "hands", "h": "help", "f": "panel",
-    "t": "truth", "k": "fork", "x": "swap", "b": "start",
+    "t": "truth", "k": "fork", "x": "swap", "b": "start", "v": "condition",
 }  # fmt: skip
 
 HELP = (
@@ -25,7 +25,7 @@ HELP = (
     ("Backspace", "hold to rewind"), ("N", "new round"), ("F5  F9", "save, load"), ("F6", "next slot"),
     ("1  2  4", "network calls a frame"), ("P", "repaint the last seconds"), ("R", "record, stop recording"),
     ("M", "you, random or the agent"), ("T", "the real game beside"), ("K", "fork: two futures"),
-    ("X", "take the other future"), ("B", "begin at the next start"),
+    ("X", "take the other future"), ("B", "begin at the next start"), ("V", "the next temperament"),
     ("F", "figures"), ("H", "these keys"), ("Esc", "quit"),
 )  # fmt: skip
 
@@ -132,9 +132,11 @@ def help_rows(spec: ActionSpec) -> list[tuple[str, str]]:
 def command_rows(spec: ActionSpec, commands: Mapping[str, str] = COMMANDS) -> list[tuple[str, str]]:
     """Keys and meaning of the commands, without the keys that play in this world: there they command nothing.
 
-    commands: key -> command, as the player has it.
+    commands: key -> command, as the player has it. What changes conditions is left out where there are none.
     """
     taken = set(key_names(spec))
+    if not spec.conditions:
+        commands = {key: name for key, name in commands.items() if name != "condition"}
     rows = []
     for usual, meaning in HELP:
         named = [COMMANDS.get(LONG.get(key, key.lower()), REWIND) for key in usual.split()]

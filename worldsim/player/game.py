@@ -268,6 +268,16 @@ class Game:
         self.session.new_round(seed, self._start.past)
         self._recorder.follow(self.session.timeline)
 
+    def _next_condition(self) -> None:
+        """Let the next value of the first condition hold, such as an NPC's next temperament, from the next frame on."""
+        env, groups = self.session.env, self._actions.conditions
+        if self._real or not groups:
+            raise ValueError("the real game has its own" if self._real else "there are no temperaments in this world")
+        group, values = next(iter(groups.items()))
+        chosen = values[(values.index(env.conditions[group]) + 1) % len(values)]
+        env.conditions = {group: chosen}
+        self._say(f"{group}: {chosen}" + (", in the imagined game" if self._truth else ""))
+
     def _keep_episode(self) -> None:
         if self._episodes is not None:
             self._episodes.add(self.session.timeline, "+".join(sorted(self._played)))
@@ -405,5 +415,5 @@ class Game:
     _COMMANDS = {
         "pause": _pause, "slower": _slower, "new": _new_round, "hands": _swap_hands, "slot": _next_slot,
         "save": _save, "load": _load, "record": _record, "start": _next_start,
-        "truth": _show_truth, "fork": _show_fork, "swap": _swap_futures,
+        "condition": _next_condition, "truth": _show_truth, "fork": _show_fork, "swap": _swap_futures,
     }  # fmt: skip

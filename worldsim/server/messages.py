@@ -28,7 +28,7 @@ HELD_MOST, COMMANDS_MOST = 16, 8
 NUMBER_MOST = 2**53
 """Whole numbers up to here are exact in a page."""
 
-COMMANDS = ("pause", "single", "slower", "new", "hands", "1", "2", "4")
+COMMANDS = ("pause", "single", "slower", "new", "hands", "condition", "1", "2", "4")
 """What a page may command; the player's other commands write files or end the program."""
 PAGE_KEYS = {"h": "help", "f": "panel"}
 """Keys that the page obeys by itself."""
