@@ -271,7 +271,8 @@ class WorldModel:
         in a small batch, because matrix products of few rows are summed differently from row to row.
         compile: play single worlds in native code, compiled at the first time (about a minute) and kept in the user's
         cache, from where it loads in about 1.5 s; the frames differ by rounding. Without a C++ compiler a warning says
-        so in one line and the world plays as without.
+        so in one line and the world plays as without. On a GPU batches are compiled too, each number of worlds at its
+        first frame.
         Raises ValueError where a file is missing, damaged or not in the manifest or the device cannot be used,
         FileNotFoundError where the folder is no world.
         """
