@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from worldsim import engine
-from worldsim.engine import stems
+from worldsim.engine import network, stems
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.rollout import remember
@@ -60,18 +60,18 @@ def test_the_shipped_world_is_painted_as_the_plain_network_paints_it():
     past = world.codec.encode(torch.from_numpy(world.starts.frames[:2]).permute(0, 1, 4, 2, 3))
     actions = torch.from_numpy(world.actions.encode(world.starts.actions[:2]))
     networks = [world.denoiser, world.painter]
-    caches = [network.new_cache(2) for network in networks]
-    for network, cache in zip(networks, caches, strict=True):
-        remember(network, cache, past, actions)
+    caches = [each.new_cache(2) for each in networks]
+    for each, cache in zip(networks, caches, strict=True):
+        remember(each, cache, past, actions)
     generator = torch.Generator().manual_seed(0)
     for t in range(4):
         noise = torch.randn(past[:, 0].shape, generator=generator)
         asked = noise, torch.ones(2), actions[:, t]
-        plain, packed = (network(*asked, cache) for network, cache in zip(networks, caches, strict=True))
+        plain, packed = (each(*asked, cache) for each, cache in zip(networks, caches, strict=True))
         assert 10 * math.log10(4 / (packed - plain).square().mean()) > 50
         assert (packed - plain).abs().max() < 0.1
-        for network, cache in zip(networks, caches, strict=True):
-            network.commit(plain.clamp(-1, 1), actions[:, t], cache)
+        for each, cache in zip(networks, caches, strict=True):
+            each.commit(plain.clamp(-1, 1), actions[:, t], cache)
 
 
 @needs_kernels
@@ -81,6 +81,37 @@ def test_an_announced_noise_level_is_answered_with_the_same_bytes_as_any_other()
     assert len(announced.levels) == 1 + len(unannounced.levels)
     assert torch.equal(play(announced, sigma=0.4), play(unannounced, sigma=0.4))
     assert len(unannounced.levels) == 1
+
+
+@needs_kernels
+@torch.no_grad()
+@pytest.mark.parametrize(("stem_kind", "previous_frame"), VARIANTS)
+def test_one_packed_pass_over_two_frames_is_a_packed_commit_and_then_a_call(stem_kind, previous_frame):
+    packed = engine.packed(in_bfloat16(stem_kind, previous_frame=previous_frame, depth=4), [0.4])
+    generator = torch.Generator().manual_seed(0)
+    apart, together = packed.new_cache(1), packed.new_cache(1)
+    for frame in range(6):
+        x_0, x_t = torch.randn(2, 1, 3, HEIGHT, WIDTH, generator=generator)
+        before, action = torch.randint(2, (2, 1, 5), generator=generator).float()
+        packed.commit(x_0, before, apart)
+        expected = packed.at_level(x_t, 0.4, action, apart)
+        found = packed.advance(x_0, before, x_t, 0.4, action, together)
+        assert (found - expected).abs().max() < 0.02 * expected.abs().max(), frame
+        for name, tensor in apart.tensors().items():
+            assert (together.tensors()[name] - tensor).abs().max() <= 0.03 * tensor.abs().max(), name
+    assert torch.equal(apart.frames, together.frames) and torch.equal(apart.previous, together.previous)
+
+
+@needs_kernels
+@torch.no_grad()
+def test_more_actions_than_are_remembered_steer_as_they_did_before():
+    packed = engine.packed(in_bfloat16())
+    actions = torch.rand(2 * network.REMEMBERED_ACTIONS, 5, generator=torch.Generator().manual_seed(0))
+    first = [packed.steer_of(action[None]).clone() for action in actions]
+    assert all(torch.equal(packed.steer_of(action[None]), seen) for action, seen in zip(actions, first, strict=True))
+    assert len(packed.steered) <= network.REMEMBERED_ACTIONS and not torch.equal(first[0], first[1])
+    several = packed.steer_of(actions[:3])
+    assert (several - torch.cat(first[:3])).abs().max() < 0.02 * several.abs().max()
 
 
 @needs_kernels

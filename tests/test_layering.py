@@ -29,21 +29,22 @@ LAYERS = {
     "worldsim.engine": 3,
     "worldsim.rollout": 3,
     "worldsim.world_model": 4,
-    "worldsim.benchmark": 5,
-    "worldsim.bench": 6,
+    "worldsim.late_commit": 5,
+    "worldsim.benchmark": 6,
+    "worldsim.bench": 7,
     "worldsim.exported": 4,
     "worldsim.export": 5,
     "worldsim.info": 5,
     "worldsim.shelf": 1,
     "worldsim.window": 5,
-    "worldsim.replay": 7,
-    "worldsim.render": 9,
-    "worldsim.player": 8,
-    "worldsim.play": 9,
-    "worldsim.server": 9,
-    "worldsim.serve": 10,
-    "worldsim.cli": 11,
-    "worldsim.latency": 12,
+    "worldsim.replay": 8,
+    "worldsim.render": 10,
+    "worldsim.player": 9,
+    "worldsim.play": 10,
+    "worldsim.server": 10,
+    "worldsim.serve": 11,
+    "worldsim.cli": 12,
+    "worldsim.latency": 13,
 }
 
 # Modules that need no torch, not even inside a function.
@@ -65,7 +66,7 @@ TORCH_FREE = {
     "worldsim.latency",
     "worldsim.cli",
 }
-TORCH_FREE |= {"worldsim_envs.games", "worldsim_envs.real", "worldsim_envs.source"}
+TORCH_FREE |= {"worldsim_envs.games", "worldsim_envs.real", "worldsim_envs.source", "worldsim_envs.exported"}
 HEAVY = {"torch", "diffusers", "torchmetrics", "tensorboard", "stable_baselines3"}
 
 PICKLES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}

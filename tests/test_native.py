@@ -32,24 +32,36 @@ def asked(network, frames):
 @needs_kernels
 @pytest.mark.parametrize("frames", [1, 6])
 def test_a_traced_denoising_pass_answers_what_the_packed_one_does_at_any_level_and_with_any_memory(packed, frames):
-    work = native.traced(native.DenoisePass(packed), packed).module()
+    work = native.traced(native.DenoisePass(packed)).module()
     x, action, cache = asked(packed, frames)
     for sigma in (1.0, 0.4):
         expected = packed(x, torch.tensor([sigma]), action, cache)
-        found = work(x, native.constants(packed.level_of(sigma)), action, cache.tensors())
+        found = work(x, native.constants(packed.level_of(sigma)), packed.steer_of(action), cache.tensors())
         assert (found - expected).abs().max() < 0.02 * expected.abs().max()
 
 
 @needs_kernels
 def test_a_traced_commit_leaves_the_memory_that_the_packed_one_does(packed):
-    work = native.traced(native.CommitPass(packed), packed).module()
+    work = native.traced(native.CommitPass(packed)).module()
     x, action, cache = asked(packed, 3)
     other = cache.clone()
     packed.commit(x, action, cache)
-    work(x, native.constants(packed.level_of(0.0)), action, other.tensors())
+    work(x, native.constants(packed.level_of(0.0)), packed.steer_of(action), other.tensors())
     for name, tensor in cache.tensors().items():
         assert (other.tensors()[name] - tensor).abs().max() <= 0.03 * tensor.abs().max(), name
     assert torch.equal(cache.frames, other.frames) and torch.equal(cache.previous, other.previous)
+
+
+@needs_kernels
+def test_a_traced_pass_over_two_frames_answers_and_remembers_what_the_packed_one_does(packed):
+    work = native.traced(native.BothPass(packed)).module()
+    x, action, cache = asked(packed, 3)
+    other, frames, steers = cache.clone(), torch.cat((x, -x)), torch.cat([packed.steer_of(action)] * 2)
+    expected = packed.advance(x, action, -x, 0.4, action, cache)
+    found = work(frames, native.constants(packed.pair_of(0.4)), steers, other.tensors())
+    assert (found - expected).abs().max() < 0.02 * expected.abs().max()
+    for name, tensor in cache.tensors().items():
+        assert (other.tensors()[name] - tensor).abs().max() <= 0.03 * tensor.abs().max(), name
 
 
 @needs_kernels
@@ -62,8 +74,13 @@ def test_compiled_code_answers_what_the_packed_network_does_and_is_found_again_o
         expected = packed(x, torch.tensor([sigma]), action, cache)
         found = network(x, torch.tensor([sigma]), action, cache)
         assert (found - expected).abs().max() < 0.02 * expected.abs().max()
+    other = cache.clone()
+    expected = packed.advance(x, action, -x, 0.4, action, cache)
+    found = network.advance(x, action, -x, 0.4, action, other)
+    assert (found - expected).abs().max() < 0.02 * expected.abs().max()
+    assert (other.keys[0] - cache.keys[0]).abs().max() < 0.03 * cache.keys[0].abs().max()
     files = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.pt2")}
-    assert len(files) == 2
+    assert len(files) == len(native.PASSES)
     again = native.compiled(packed, tmp_path)
     assert torch.equal(again(x, torch.ones(1), action, cache), network(x, torch.ones(1), action, cache))
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.pt2")} == files

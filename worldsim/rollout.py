@@ -27,6 +27,15 @@ class LevelDenoiser(Denoiser, Protocol):
     def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor: ...
 
 
+@runtime_checkable
+class AdvancingDenoiser(Denoiser, Protocol):
+    """A network that also commits one frame and denoises the next in one pass."""
+
+    def advance(
+        self, x_0: Tensor, action_0: Tensor, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache
+    ) -> Tensor: ...
+
+
 Sampler = Callable[[Denoise, Noise], Tensor]
 
 
@@ -37,6 +46,33 @@ def next_frame(denoiser: Denoiser, sampler: Sampler, cache: KVCache, action: Ten
         return at_level(denoiser, x_t, float(sigma), action, cache)
 
     return sampler(denoise, noise).clamp(-1.0, 1.0)
+
+
+def commit_and_next_frame(
+    denoiser: Denoiser, sampler: Sampler, cache: KVCache, x_0: Tensor, action_0: Tensor, action: Tensor, noise: Noise
+) -> Tensor:
+    """`commit` of x_0, which action_0 led to, and then `next_frame`, whose first call does both in one pass. Changes
+    the cache."""
+    first = True
+
+    def denoise(x_t: Tensor, sigma: float) -> Tensor:
+        nonlocal first
+        if first:
+            first = False
+            return advance(denoiser, x_0, action_0, x_t, float(sigma), action, cache)
+        return at_level(denoiser, x_t, float(sigma), action, cache)
+
+    return sampler(denoise, noise).clamp(-1.0, 1.0)
+
+
+def advance(
+    denoiser: Denoiser, x_0: Tensor, action_0: Tensor, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache
+) -> Tensor:
+    """Change the cache by a commit of x_0, and answer the clean frame from x_t at the level sigma, after it."""
+    if isinstance(denoiser, AdvancingDenoiser):
+        return denoiser.advance(x_0, action_0, x_t, sigma, action, cache)
+    denoiser.commit(x_0, action_0, cache)
+    return at_level(denoiser, x_t, sigma, action, cache)
 
 
 def at_level(denoiser: Denoiser, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor:

@@ -206,21 +206,24 @@ class WorldModel:
     @torch.no_grad()
     def paint_checked(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> tuple[Tensor, Tensor]:
         """`paint`, and (B,) bool whether the network's answer was free of NaN; where not, the frame is the last one."""
-        sampler = FewStepSampler(self.info.sigmas(self.info.default_steps if steps is None else steps))
-        self._check_action(state, action)
+        self.check_action(state, action)
         paint = self._paint_frame if self._graphs is None else self._graphs.paint
-        return paint(sampler, state.noise, state.last, self._sent(action), state.cache)
+        return paint(self.sampler(steps), state.noise, state.last, self._sent(action), state.cache)
+
+    def sampler(self, steps: int | None = None) -> FewStepSampler:
+        """What paints a frame in that many network calls, by default the world's own; ValueError for another count."""
+        return FewStepSampler(self.info.sigmas(self.info.default_steps if steps is None else steps))
 
     @torch.no_grad()
     def paint_with(self, sampler: Sampler, state: WorldState, action: Tensor) -> Tensor:
         """`paint` with any sampler, such as the many-step teacher's `OdeSampler`."""
-        self._check_action(state, action)
+        self.check_action(state, action)
         return self._paint_frame(sampler, state.noise, state.last, self._sent(action), state.cache)[0]
 
     @torch.no_grad()
     def commit(self, state: WorldState, frame: Tensor, action: Tensor) -> Step:
         """Change the state: write the painted frame (B, 3, H, W) uint8 to memory, read reward and end off it."""
-        self._check_action(state, action)
+        self.check_action(state, action)
         self._check_frame(state, frame)
         frame = frame.to(self.device)
         commit = self._commit_frame if self._graphs is None else self._graphs.commit
@@ -234,8 +237,13 @@ class WorldModel:
     ) -> tuple[Tensor, Tensor]:
         shape = cache.previous.shape[1:]
         frame = next_frame(self.painter, sampler, cache, action, lambda: noise.draw(shape))
-        sound = ~frame.isnan().flatten(1).any(dim=1)
-        return torch.where(sound[:, None, None, None], self.codec.decode(frame), last), sound
+        return self.shown(frame, last)
+
+    def shown(self, painted: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
+        """The frame (B, 3, H, W) uint8 that a network's answer (B, C, H, W) in [-1, 1] is, and (B,) bool whether that
+        was free of NaN; where not, it is the last frame."""
+        sound = ~painted.isnan().flatten(1).any(dim=1)
+        return torch.where(sound[:, None, None, None], self.codec.decode(painted), last), sound
 
     def _commit_frame(self, frame: Tensor, last: Tensor, action: Tensor, cache: KVCache) -> tuple[Tensor, Tensor]:
         painted = self.codec.encode(frame)
@@ -264,7 +272,8 @@ class WorldModel:
         in a small batch, because matrix products of few rows are summed differently from row to row.
         compile: play single worlds in native code, compiled at the first time (about a minute) and kept in the user's
         cache, from where it loads in about 1.5 s; the frames differ by rounding. Without a C++ compiler a warning says
-        so in one line and the world plays as without.
+        so in one line and the world plays as without. On a GPU batches are compiled too, each number of worlds at its
+        first frame.
         Raises ValueError where a file is missing, damaged or not in the manifest or the device cannot be used,
         FileNotFoundError where the folder is no world.
         """
@@ -319,7 +328,8 @@ class WorldModel:
         if len(seeds) != batch:
             raise ValueError(f"{len(seeds)} seeds for {batch} worlds; give one each")
 
-    def _check_action(self, state: WorldState, action: Tensor) -> None:
+    def check_action(self, state: WorldState, action: Tensor) -> None:
+        """ValueError in one line unless the action is (B, A) of floating point numbers for the worlds of this state."""
         right = (len(state.noise), self.actions.size)
         if not _is_float(action) or tuple(action.shape) != right:
             raise ValueError(f"action is {_seen(action)}; these worlds take {right} float32")

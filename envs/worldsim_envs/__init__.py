@@ -32,6 +32,10 @@ for _id, (_world, _max_episode_steps) in _WORLDS.items():
 if "worldsim/World-v0" not in registry:
     register(id="worldsim/World-v0", entry_point="worldsim_envs.env:WorldEnv", vector_entry_point=_VECTOR)
 
+# A world that `worldsim export` wrote: make(..., world=FOLDER). Needs onnxruntime, loads no torch.
+if "worldsim/Exported-v0" not in registry:
+    register(id="worldsim/Exported-v0", entry_point="worldsim_envs.exported:ExportedEnv")
+
 # The real game that a world imagines, with the same face; needs the game's package, loads no network.
 if "worldsim/Source-v0" not in registry:
     register(id="worldsim/Source-v0", entry_point="worldsim_envs.source:SourceEnv")

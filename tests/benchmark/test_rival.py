@@ -53,7 +53,7 @@ def test_an_adapter_is_timed_as_fast_as_it_is(tmp_path):
     [
         ("x = 1", "has no function make"),
         (SLEEPER.replace("(height, width, 3)", "(3, height, width)"), r"gave a frame \(3, 48, 64\) uint8"),
-        (None, "there is no adapter 'gone.py'; give 'plain' or a Python file"),
+        (None, "there is no adapter 'gone.py'; give 'plain', 'late' or a Python file"),
     ],
 )
 def test_what_is_no_adapter_gets_one_line_that_says_what_would_be_right(tmp_path, text, message):
@@ -68,6 +68,13 @@ def test_the_plain_code_is_a_rival_by_name(tmp_path):
     model = WorldModel.from_pretrained(folder)
     report = rival.time_rival(model, rival.load_rival("plain", model, folder, steps=2, seed=0), steps=2, seed=0)
     assert "concatenated caches" in report["rival"] and report["rival_fps_p50"] > 0
+
+
+@pytest.mark.usefixtures("few")
+def test_the_world_itself_with_late_commits_is_a_rival_by_name():
+    model = tiny_world()
+    report = rival.time_rival(model, rival.load_rival("late", model, "tiny", steps=2, seed=0), steps=2, seed=0)
+    assert "next frame's first pass" in report["rival"] and report["rival_fps_p50"] > 0
 
 
 @torch.no_grad()

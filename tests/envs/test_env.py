@@ -1,5 +1,6 @@
 """WorldEnv against gymnasium's contract and against the world model under it."""
 
+import shutil
 from dataclasses import replace
 
 import gymnasium as gym
@@ -8,10 +9,13 @@ import pytest
 import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
+from test_engine import needs_kernels
 from tiny import HEIGHT, WIDTH, save_tiny_world, tiny_world
 
 import worldsim  # noqa: F401 - registers the ids
 from worldsim.action import ActionSpec, Channel
+from worldsim.cli import main
+from worldsim.replay import Replay, Round, describe
 from worldsim.world_model import Starts, WorldModel
 from worldsim_envs.env import WorldEnv
 from worldsim_envs.games import game_class
@@ -347,3 +351,27 @@ def test_compiling_without_a_compiler_is_one_line_and_the_same_frames_as_without
     assert env.unwrapped.model.engine == plain.model.engine
     assert np.array_equal(env.reset(seed=3)[0], plain.reset(seed=3)[0])
     assert all(np.array_equal(env.step(action)[0], plain.step(action)[0]) for action in ACTIONS)
+
+
+@needs_kernels
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
+def test_the_shipped_world_compiled_plays_forks_and_replays_to_the_byte(tmp_path, capsys):
+    """Compiles into the user's own cache, as play does, and finds there what an earlier run has compiled."""
+    env = gym.make("worldsim/Boxing-v0", compile=True).unwrapped
+    assert env.model.engine == "compiled"
+    frames = [env.reset(seed=3)[0]]
+    (fork,) = env.fork(1)
+    frames += [env.step(action)[0] for action in ACTIONS]
+    assert all(np.array_equal(fork.step(action)[0], frame) for action, frame in zip(ACTIONS, frames[1:], strict=True))
+    packed = gym.make("worldsim/Boxing-v0").unwrapped
+    assert np.array_equal(packed.reset(seed=3)[0], frames[0])
+    assert np.abs(packed.step(ACTIONS[0])[0].astype(int) - frames[1]).mean() < 1
+    machine = describe(env.model, "cpu")
+    assert machine["engine"] == "compiled"
+    session = Replay("boxing", env.model.fingerprint, env.steps, [Round.of(3, ACTIONS, frames)], machine)
+    session.save(tmp_path / "session.json")
+    assert main(["replay", str(tmp_path / "session.json"), "--check"]) == 0
+    assert "to the byte" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="painted by the compiled engine, here paints the packed one"):
+        session.check(packed)

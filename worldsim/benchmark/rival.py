@@ -23,11 +23,13 @@ from pathlib import Path
 import numpy as np
 
 from worldsim.benchmark.plain import ConcatenatingDiT
-from worldsim.benchmark.playing import begin, play_frame, random_action
+from worldsim.benchmark.playing import begin, picture, play_frame, random_action
+from worldsim.late_commit import LateCommit
 from worldsim.world_model import WorldModel
 
-PLAIN = "plain"
-"""Names our own plain code in the place of an adapter."""
+PLAIN, LATE = "plain", "late"
+"""Names, in the place of an adapter, of our own plain code, and of the world itself with each commit in the first pass
+of the next frame (`LateCommit`)."""
 
 PAIRS, TURN_FRAMES, WARMUP_FRAMES = 12, 8, 3
 """Turns of each side, the frames of a turn, and those of each side before any is timed."""
@@ -45,12 +47,14 @@ class Rival:
 
 
 def load_rival(asked: str, model: WorldModel, world: str | Path, *, steps: int, seed: int) -> Rival:
-    """The rival that was asked for: `PLAIN`, or the path of an adapter, for frames of the world's size and device.
+    """The rival asked for: `PLAIN`, `LATE`, or the path of an adapter, for frames of the world's size and device.
 
     Raises ValueError in one line where the file is no adapter.
     """
     if asked == PLAIN:
         return _plain(world, str(model.device), steps, seed)
+    if asked == LATE:
+        return _late(model, steps, seed)
     path, info = Path(asked), model.info
     module = _module(path)
     step = module.make(info.height, info.width, str(model.device))
@@ -108,10 +112,16 @@ def _plain(world: str | Path, device: str, steps: int, seed: int) -> Rival:
     return Rival(name, lambda: play_frame(model, state, random_action(model, rng), steps))
 
 
+def _late(model: WorldModel, steps: int, seed: int) -> Rival:
+    worlds, rng = LateCommit(model, begin(model, seed)), np.random.default_rng(seed)
+    name = "the same world with each commit in the next frame's first pass"
+    return Rival(name, lambda: picture(worlds.step(random_action(model, rng), steps=steps).frame))
+
+
 def _module(path: Path):
     if path.suffix != ".py" or not path.is_file():
         raise ValueError(
-            f"there is no adapter '{path}'; give '{PLAIN}' or a Python file with make(height, width, device)"
+            f"there is no adapter '{path}'; give '{PLAIN}', '{LATE}' or a Python file with make(height, width, device)"
         )
     spec = importlib.util.spec_from_file_location(f"worldsim_rival_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)

@@ -37,7 +37,9 @@ class GpuDiT:
     @torch.no_grad()
     def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor:
         """As `PackedDiT.at_level`."""
-        return self._run(self.packed.denoise, _in_order(x_t), self.packed.level_of(sigma), _in_order(action), cache)
+        return self._run(
+            self.packed.denoise_after, _in_order(x_t), self.packed.level_of(sigma), _in_order(action), cache
+        )
 
     @torch.no_grad()
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
@@ -45,10 +47,10 @@ class GpuDiT:
         if action is None:
             self.packed.commit(x_0, None, cache)
         else:
-            self._run(self.packed.write_steered, _in_order(x_0), self.packed.level_of(0.0), _in_order(action), cache)
+            self._run(self.packed.write_after, _in_order(x_0), self.packed.level_of(0.0), _in_order(action), cache)
 
     def _plain(self) -> tuple[Callable, Callable]:
-        return self.packed.denoise, self.packed.write_steered
+        return self.packed.denoise_after, self.packed.write_after
 
     def _run(self, work: Callable[..., Tensor | None], *given) -> Tensor | None:
         if work not in self.passes:

@@ -42,7 +42,7 @@ def compiled(network: CausalDiT | PackedDiT, folder: Path | None = None) -> Caus
         warnings.warn(wanted, stacklevel=2)
         return network
     for name in tqdm(missing, desc="compiling, this once", unit="pass", disable=not missing):
-        _compile(PASSES[name](network), network, files[name])
+        _compile(PASSES[name](network), files[name])
     return CompiledDiT(network, files)
 
 
@@ -56,57 +56,80 @@ class CompiledDiT:
 
     def __init__(self, packed: PackedDiT, files: Mapping[str, Path]) -> None:
         self.packed = packed
-        self.denoise, self.write = (torch._inductor.aoti_load_package(str(files[name])) for name in PASSES)
-        self.levels = {sigma: constants(level) for sigma, level in packed.levels.items()}
+        self.passes = {name: torch._inductor.aoti_load_package(str(files[name])) for name in PASSES}
 
     def new_cache(self, worlds: int) -> KVCache:
         """As `CausalDiT.new_cache`."""
         return self.packed.new_cache(worlds)
 
-    @torch.inference_mode()
     def __call__(self, x_t: Tensor, sigma: Tensor, action: Tensor, cache: KVCache) -> Tensor:
         """As `CausalDiT.forward`."""
+        many = len(x_t) > 1
+        return self.packed(x_t, sigma, action, cache) if many else self.at_level(x_t, sigma.item(), action, cache)
+
+    @torch.inference_mode()
+    def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor:
+        """As `PackedDiT.at_level`."""
+        packed = self.packed
         if len(x_t) > 1:
-            return self.packed(x_t, sigma, action, cache)
-        level = self._constants(sigma.item())
-        return self.denoise(x_t.contiguous(), level, action.contiguous(), cache.tensors())
+            return packed.at_level(x_t, sigma, action, cache)
+        given = constants(packed.level_of(sigma)), packed.steer_of(action), cache.tensors()
+        return self.passes["denoise"](x_t.contiguous(), *given)
 
     @torch.inference_mode()
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
         """As `CausalDiT.commit`."""
+        packed = self.packed
         if len(x_0) > 1 or action is None:
-            self.packed.commit(x_0, action, cache)
+            packed.commit(x_0, action, cache)
         else:
-            self.write(x_0.contiguous(), self._constants(0.0), action.contiguous(), cache.tensors())
+            given = constants(packed.level_of(0.0)), packed.steer_of(action), cache.tensors()
+            self.passes["commit"](x_0.contiguous(), *given)
 
-    def _constants(self, sigma: float) -> Constants:
-        return self.levels.get(sigma) or constants(self.packed.level_of(sigma))
+    @torch.inference_mode()
+    def advance(
+        self, x_0: Tensor, action_0: Tensor, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache
+    ) -> Tensor:
+        """As `CausalDiT.advance`."""
+        packed = self.packed
+        if len(x_0) > 1:
+            return packed.advance(x_0, action_0, x_t, sigma, action, cache)
+        steers = torch.cat((packed.steer_of(action_0), packed.steer_of(action)))
+        return self.passes["both"](torch.cat((x_0, x_t)), constants(packed.pair_of(sigma)), steers, cache.tensors())
 
 
 class DenoisePass(nn.Module):
-    """What is compiled of `forward`: the level's constants and the memory are inputs, so that one code serves all."""
+    """What is compiled of `forward`: the level's constants, the action's part and the memory are inputs, so that one
+    code serves all."""
+
+    frames = 1
 
     def __init__(self, packed: PackedDiT) -> None:
         super().__init__()
         self.packed = packed
 
-    def forward(self, x_t: Tensor, level: Constants, action: Tensor, memory: dict[str, Tensor]) -> Tensor:
-        return self.packed.denoise(x_t, Level(*level), action, KVCache.of(memory))
+    def forward(self, x_t: Tensor, level: Constants, steer: Tensor, memory: dict[str, Tensor]) -> Tensor:
+        return self.packed.denoise(x_t, Level(*level), steer, KVCache.of(memory))
 
 
-class CommitPass(nn.Module):
+class CommitPass(DenoisePass):
     """What is compiled of `commit`; it changes the memory."""
 
-    def __init__(self, packed: PackedDiT) -> None:
-        super().__init__()
-        self.packed = packed
-
-    def forward(self, x_0: Tensor, level: Constants, action: Tensor, memory: dict[str, Tensor]) -> tuple[()]:
-        self.packed.write_steered(x_0, Level(*level), action, KVCache.of(memory))
+    def forward(self, x_0: Tensor, level: Constants, steer: Tensor, memory: dict[str, Tensor]) -> tuple[()]:
+        self.packed.write(x_0, Level(*level), steer, KVCache.of(memory))
         return ()
 
 
-PASSES = {"denoise": DenoisePass, "commit": CommitPass}
+class BothPass(DenoisePass):
+    """What is compiled of `advance`; it changes the memory."""
+
+    frames = 2
+
+    def forward(self, frames: Tensor, pair: Constants, steers: Tensor, memory: dict[str, Tensor]) -> Tensor:
+        return self.packed.both(frames, Level(*pair), steers, KVCache.of(memory))
+
+
+PASSES = {"denoise": DenoisePass, "commit": CommitPass, "both": BothPass}
 
 
 def constants(level: Level) -> Constants:
@@ -115,12 +138,13 @@ def constants(level: Level) -> Constants:
 
 
 @torch.no_grad()
-def traced(work: nn.Module, network: PackedDiT) -> torch.export.ExportedProgram:
+def traced(work: DenoisePass) -> torch.export.ExportedProgram:
     """A pass over one world as a graph of torch's operations."""
-    cache, config = network.new_cache(1), network.plain.config
-    frame, action = cache.previous.float(), torch.zeros(1, config.action_size)
-    asked = frame, constants(network.level_of(0.0)), action, cache.tensors()
-    return torch.export.export(work, asked, strict=False)
+    network, cache = work.packed, work.packed.new_cache(1)
+    frames = cache.previous.float().repeat(work.frames, 1, 1, 1)
+    level = network.level_of(0.0) if work.frames == 1 else network.pair_of(0.0)
+    steer = network.steer_of(torch.zeros(1, network.plain.config.action_size)).repeat(work.frames, 1, 1)
+    return torch.export.export(work, (frames, constants(level), steer, cache.tensors()), strict=False)
 
 
 def fingerprint(network: PackedDiT) -> str:
@@ -143,13 +167,13 @@ def code_folder() -> Path:
 
 
 @torch.no_grad()
-def _compile(work: nn.Module, network: PackedDiT, file: Path) -> None:
+def _compile(work: DenoisePass, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     # Under another name first: what bears the right name is whole.
     with tempfile.TemporaryDirectory(dir=file.parent) as unfinished:
         path = Path(unfinished) / file.name
         torch._inductor.aoti_compile_and_package(
-            traced(work, network), package_path=str(path), inductor_configs={"freezing": True}
+            traced(work), package_path=str(path), inductor_configs={"freezing": True}
         )
         path.replace(file)
 

@@ -15,6 +15,9 @@ from worldsim.engine.stems import HEADS, STEMS, Affine
 from worldsim.models import dit
 from worldsim.models.dit import CausalDiT
 
+REMEMBERED_ACTIONS = 64
+"""Actions whose part of the tokens is kept; one more clears them all."""
+
 
 @dataclass(frozen=True)
 class Level:
@@ -24,6 +27,28 @@ class Level:
     blocks: list[list[Tensor]]
     """Per block its shift, scale + 1 and gate, each (dim,), of attention, MLP and attention through time."""
     head: tuple[Affine, ...]
+
+    @classmethod
+    def pair(cls, first: Level, second: Level) -> Level:
+        """Of two frames in one pass: each tensor (2, 1, size), the last axis that of the features."""
+
+        def join(a: Tensor, b: Tensor) -> Tensor:
+            return torch.stack((a, b))[:, None]
+
+        def affine(a: Affine, b: Affine) -> Affine:
+            return join(a[0], b[0]), join(a[1], b[1])
+
+        stem, head = (
+            tuple(affine(a, b) for a, b in zip(*each, strict=True))
+            for each in ((first.stem, second.stem), (first.head, second.head))
+        )
+        blocks = zip(first.blocks, second.blocks, strict=True)
+        return cls(stem, [[join(a, b) for a, b in zip(*each, strict=True)] for each in blocks], head)
+
+    def second(self) -> Level:
+        """The second frame's part of a pair."""
+        stem, head = (tuple((a[1, 0], b[1, 0]) for a, b in each) for each in (self.stem, self.head))
+        return Level(stem, [[part[1, 0] for part in parts] for parts in self.blocks], head)
 
 
 class PackedDiT:
@@ -48,6 +73,8 @@ class PackedDiT:
         self.last = plain.config.temporal_every * (plain.temporal_layers - 1)
         """The last block with attention through time, where a commit ends."""
         self.levels = {_float32(sigma): self._level(sigma) for sigma in {0.0, *sigmas}}
+        self.pairs: dict[float, Level] = {}
+        self.steered: dict[bytes, Tensor] = {}
 
     def new_cache(self, worlds: int) -> KVCache:
         """As `CausalDiT.new_cache`."""
@@ -64,36 +91,74 @@ class PackedDiT:
     @torch.inference_mode()
     def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor:
         """As `CausalDiT.forward` of worlds at one noise level, for which nothing has to come back from a GPU."""
-        return self.denoise(x_t, self.level_of(sigma), action, cache)
+        return self.denoise(x_t, self.level_of(sigma), self.steer_of(action), cache)
 
     @torch.inference_mode()
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
         """As `CausalDiT.commit`."""
-        steers = self.steers(action) if action is not None else self._steer_unknown(len(x_0))
-        self.write(x_0, self.level_of(0.0), steers, cache)
+        steer = self.steer_of(action) if action is not None else self._steer_unknown(len(x_0))
+        self.write(x_0, self.level_of(0.0), steer, cache)
 
-    def denoise(self, x_t: Tensor, level: Level, action: Tensor, cache: KVCache) -> Tensor:
+    @torch.inference_mode()
+    def advance(
+        self, x_0: Tensor, action_0: Tensor, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache
+    ) -> Tensor:
+        """As `CausalDiT.advance`; more than one world gain little from it and get two passes."""
+        if len(x_0) > 1:
+            self.commit(x_0, action_0, cache)
+            return self.at_level(x_t, sigma, action, cache)
+        steers = torch.cat((self.steer_of(action_0), self.steer_of(action)))
+        return self.both(torch.cat((x_0, x_t)), self.pair_of(sigma), steers, cache)
+
+    # --- the passes themselves; steer: what the action adds to the tokens of each block, see `steer_of` ---
+
+    def denoise(self, x_t: Tensor, level: Level, steer: Tensor, cache: KVCache) -> Tensor:
         """`CausalDiT.forward` at a level that is known."""
         memory = Memory(cache)
-        x, skips = self._enter(x_t, cache, level)
-        for block, steer, parts in zip(self.blocks, self.steers(action), level.blocks, strict=True):
-            x = block(x.add_(steer), parts, memory)
+        x, skips = self._enter(x_t, cache.previous, level)
+        for block, part, parts in zip(self.blocks, self._steers(steer), level.blocks, strict=True):
+            x = block(x.add_(part), parts, memory)
         return self.head(x, skips, level.head).float()
 
-    def write(self, x_0: Tensor, level: Level, steers: tuple[Tensor, ...], cache: KVCache) -> None:
+    def write(self, x_0: Tensor, level: Level, steer: Tensor, cache: KVCache) -> None:
         """`CausalDiT.commit` at the level of clean frames."""
-        memory = Memory(cache)
-        x, _ = self._enter(x_0, cache, level)
-        for block, steer, parts in zip(self.blocks[: self.last], steers, level.blocks, strict=False):
-            x = block(x.add_(steer), parts, memory)
+        memory, steers = Memory(cache), self._steers(steer)
+        x, _ = self._enter(x_0, cache.previous, level)
+        for block, part, parts in zip(self.blocks[: self.last], steers, level.blocks, strict=False):
+            x = block(x.add_(part), parts, memory)
         self.blocks[self.last].remember(x.add_(steers[self.last]), level.blocks[self.last], memory)
         for layer, (key, value) in enumerate(memory.new):
             cache.push(layer, key, value)
         cache.advance(x_0)
 
-    def write_steered(self, x_0: Tensor, level: Level, action: Tensor, cache: KVCache) -> None:
+    def both(self, frames: Tensor, pair: Level, steer: Tensor, cache: KVCache) -> Tensor:
+        """`write` of the first and then `denoise` of the second of one world's two frames, in one pass."""
+        memory, steers = PairMemory(cache), self._steers(steer)
+        before = torch.cat((cache.previous, frames[:1].to(cache.previous.dtype)))
+        x, skips = self._enter(frames, before, pair)
+        for block, part, parts in zip(self.blocks[: self.last], steers, pair.blocks, strict=False):
+            x = block(x.add_(part), parts, memory)
+        x = self.blocks[self.last].leave_behind(x.add_(steers[self.last]), pair.blocks[self.last], memory)
+        alone = pair.second()
+        for i in range(self.last + 1, len(self.blocks)):
+            x = self.blocks[i](x.add_(steers[i][1:]), alone.blocks[i], memory)
+        cache.previous.copy_(frames[:1])
+        return self.head(x, tuple(skip[1:] for skip in skips), alone.head).float()
+
+    def denoise_after(self, x_t: Tensor, level: Level, action: Tensor, cache: KVCache) -> Tensor:
+        """`denoise` after an action (B, A)."""
+        return self.denoise(x_t, level, self._steer(action), cache)
+
+    def write_after(self, x_0: Tensor, level: Level, action: Tensor, cache: KVCache) -> None:
         """`write` after an action (B, A) that is known."""
-        self.write(x_0, level, self.steers(action), cache)
+        self.write(x_0, level, self._steer(action), cache)
+
+    def pair_of(self, sigma: float) -> Level:
+        """The constants of a clean and a noisy frame in one pass, worked out at the first call for a level."""
+        sigma = _float32(sigma)
+        if sigma not in self.pairs:
+            self.pairs[sigma] = Level.pair(self.level_of(0.0), self.level_of(sigma))
+        return self.pairs[sigma]
 
     def level_of(self, sigma: float) -> Level:
         """The constants of a noise level, worked out now where it was not announced."""
@@ -107,19 +172,32 @@ class PackedDiT:
         blocks = [block.table(modulation) for block in self.blocks]
         return Level(self.stem.table(noise), blocks, self.head.table(noise))
 
-    def _enter(self, x: Tensor, cache: KVCache, level: Level) -> tuple[Tensor, tuple[Tensor, ...]]:
-        x = x.to(cache.previous.dtype)
-        frames = torch.cat((x, cache.previous), dim=1) if self.plain.config.previous_frame else x
+    def _enter(self, x: Tensor, before: Tensor, level: Level) -> tuple[Tensor, tuple[Tensor, ...]]:
+        x = x.to(before.dtype)
+        frames = torch.cat((x, before), dim=1) if self.plain.config.previous_frame else x
         tokens, skips = self.stem(frames, level.stem)
         return tokens + self.position, skips
 
-    def steers(self, action: Tensor) -> tuple[Tensor, ...]:
-        """Per block what the action (B, A) adds to its tokens, (B, 1, dim)."""
-        embedded = self.action[1](self.action[0](action.to(torch.bfloat16)))
-        return self.steer(embedded)[:, None].chunk(len(self.blocks), dim=-1)
+    def steer_of(self, action: Tensor) -> Tensor:
+        """What the action (B, A) adds to the tokens of each block: (B, 1, blocks * dim). One world's is remembered: it
+        is asked for at every pass of a frame, and a game's actions are few."""
+        if len(action) > 1 or action.device.type != "cpu":
+            return self._steer(action)
+        key = action.numpy().tobytes()
+        if key not in self.steered:
+            if len(self.steered) >= REMEMBERED_ACTIONS:
+                self.steered.clear()
+            self.steered[key] = self._steer(action)
+        return self.steered[key]
 
-    def _steer_unknown(self, worlds: int) -> tuple[Tensor, ...]:
-        return self.steer(self.no_action.repeat(worlds, 1))[:, None].chunk(len(self.blocks), dim=-1)
+    def _steer(self, action: Tensor) -> Tensor:
+        return self.steer(self.action[1](self.action[0](action.to(torch.bfloat16))))[:, None]
+
+    def _steer_unknown(self, worlds: int) -> Tensor:
+        return self.steer(self.no_action.repeat(worlds, 1))[:, None]
+
+    def _steers(self, steer: Tensor) -> tuple[Tensor, ...]:
+        return steer.chunk(len(self.blocks), dim=-1)
 
 
 class Memory:
@@ -136,14 +214,40 @@ class Memory:
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attention of each site and head over its past and itself, (B, S, heads, 1, head_dim) each."""
-        layer = len(self.new)
         self.new.append((key, value))
+        return self.look(len(self.new) - 1, query, key, value)
+
+    def look(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """`attend` in a layer that is told."""
         past = _scores(query, self.cache.turned[layer])
         if self.hidden is not None:
             past = past.masked_fill(self.hidden, -torch.inf)
         present = (query * key).sum(-1, keepdim=True)
         weight = torch.cat((past, present), dim=-1).softmax(dim=-1)
         return torch.addcmul(_weighted(weight[..., :-1], self.cache.values[layer]), weight[..., -1:], value)
+
+
+class PairMemory:
+    """`worldsim.models.dit.AdvancingAttention`: of a clean frame, which is written to memory layer by layer, and of the
+    noisy one after it."""
+
+    def __init__(self, cache: KVCache) -> None:
+        self.cache, self.before, self.layer = cache, Memory(cache), 0
+        cache.frames += 1
+        self.after = Memory(cache)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """As `Memory.attend`, (2, S, heads, 1, head_dim) each."""
+        layer, clean = self.layer, (each[:1] for each in (query, key, value))
+        seen = self.before.look(layer, *clean)
+        return torch.cat((seen, self.attend_noisy(query, key, value)))
+
+    def attend_noisy(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """The noisy frame's part of `attend`; the clean one is written, but what it sees is not asked for."""
+        layer, noisy = self.layer, (each[1:] for each in (query, key, value))
+        self.cache.push(layer, key[:1], value[:1])
+        self.layer += 1
+        return self.after.look(layer, *noisy)
 
 
 class Attention:
@@ -192,6 +296,13 @@ class Block:
         _, key, value = self.time.project(_modulated(self._within(x, parts), *parts[6:8]))
         memory.new.append((key.unsqueeze(3), value.unsqueeze(3)))
 
+    def leave_behind(self, x: Tensor, parts: list[Tensor], memory: PairMemory) -> Tensor:
+        """Of a clean and a noisy frame, the noisy one's tokens; the clean one stops here as in `remember`."""
+        x = self._within(x, parts)
+        query, key, value = (y.unsqueeze(3) for y in self.time.project(_modulated(x, *parts[6:8])))
+        seen = memory.attend_noisy(query, key, value)
+        return x[1:].addcmul_(parts[8][1:], self.time.out(seen.flatten(2)))
+
     def _within(self, x: Tensor, parts: list[Tensor]) -> Tensor:
         query, key, value = (y.transpose(1, 2) for y in self.space.project(_modulated(x, *parts[:2])))
         out = F.scaled_dot_product_attention(query, key, value, scale=1.0)
@@ -220,7 +331,9 @@ def _fuses(x: Tensor) -> bool:
 
 
 def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    return F.layer_norm(x, scale.shape, scale, shift, 1e-6)
+    if scale.dim() == 1:
+        return F.layer_norm(x, scale.shape, scale, shift, 1e-6)
+    return torch.addcmul(shift, F.layer_norm(x, scale.shape[-1:], None, None, 1e-6), scale)
 
 
 def _float32(sigma: float) -> float:

@@ -16,7 +16,7 @@ from worldsim.models import stems
 from worldsim.models.stems import REDUCTION
 
 Affine = tuple[Tensor, Tensor]
-"""Scale and shift of a normalisation, each (width,)."""
+"""Scale and shift of a normalisation, each (width,), or (2, 1, width) for two frames in one pass."""
 
 
 class Entered(NamedTuple):
@@ -73,8 +73,15 @@ class ResidualBlock:
 
     def __call__(self, x: Tensor, affine: Affine) -> Tensor:
         h = self.conv_1(F.silu(F.group_norm(x, self.groups, *self.affine), inplace=True))
-        h = self.conv_2(F.silu(F.group_norm(h, self.groups, *affine), inplace=True))
+        h = self.conv_2(F.silu(self._normed(h, *affine), inplace=True))
         return h.add_(x)
+
+    def _normed(self, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        if scale.dim() == 1:
+            return F.group_norm(x, self.groups, scale, shift)
+        # Two frames in one pass, each at a noise level of its own.
+        scale, shift = (each.transpose(1, 2)[..., None] for each in (scale, shift))
+        return torch.addcmul(shift, F.group_norm(x, self.groups), scale)
 
 
 class ConvStem:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +28,8 @@ class OnnxState:
     noise: Stream
     last: np.ndarray
     """(H, W, 3) uint8, the frame now on the screen."""
+    held: np.ndarray
+    """(A,) channel vector of the last action, with the conditions that hold; never changed in place."""
     step_count: int = 0
 
     def clone(self) -> OnnxState:
@@ -64,12 +67,23 @@ class OnnxWorld:
         self.quantiles = Quantiles(arrays["edges"], arrays["slopes"])
         self._graphs = {name: Graph(Path(folder).expanduser() / graph_file(name), threads) for name in GRAPHS}
 
-    def reset(self, *, start: int = 0, seed: int = 0) -> OnnxState:
-        """A world that remembers one of the start states; seed: of its noise. ValueError for a start there is not."""
-        if not 0 <= start < len(self.start_frames):
+    def reset(self, *, start: int = 0, seed: int = 0, conditions: Mapping[str, str] | None = None) -> OnnxState:
+        """A world that remembers one of the start states.
+
+        seed: of its noise. conditions: group -> value of what holds from the first step on; None takes what held at the
+        start state's last action. ValueError in one line for a start, a group or a value that there is not.
+        """
+        if (
+            isinstance(start, bool)
+            or not isinstance(start, int | np.integer)
+            or not 0 <= start < len(self.start_frames)
+        ):
             raise ValueError(f"start={start!r}; this world has start states 0..{len(self.start_frames) - 1}")
         frames, actions = self.start_frames[start], self.actions.encode(self.start_actions[start])
-        state = OnnxState(self._graphs["commit"].empty_memory(), Stream(seed), frames[-1])
+        held = self.actions.condition_vector(conditions)
+        if conditions is None and len(actions):
+            held = self.actions.hold(actions[-1], held)
+        state = OnnxState(self._graphs["commit"].empty_memory(), Stream(seed), frames[-1], held)
         unknown = np.zeros(self.actions.size, np.float32)
         for frame, action, known in zip(frames, (unknown, *actions), (False, *[True] * len(actions)), strict=True):
             state.memory = self._commit(state.memory, _to_network(frame), action, known)
@@ -78,17 +92,27 @@ class OnnxWorld:
     def step(self, state: OnnxState, action: np.ndarray, *, steps: int | None = None) -> OnnxStep:
         """Change the state by one frame under an action vector (A,), painted in `steps` network calls.
 
-        `actions.encode` makes the vector of one of the game's own actions. ValueError for another shape or count.
+        `actions.encode` makes the vector of one of the game's own actions; where it names no value of a condition, the
+        one that held goes on. ValueError for another shape or count.
         """
-        vector, levels = self._checked(action), self._levels(steps)
+        vector, levels = self.actions.hold(self._checked(action), state.held), self._levels(steps)
         painted = np.clip(self._paint(state, vector, levels), -1.0, 1.0)
         sound = not np.isnan(painted).any()
         frame = _to_pixels(painted) if sound else state.last
         before, after = _to_network(state.last), _to_network(frame)
         reward, ended = self._outcome(before, after)
         state.memory = self._commit(state.memory, after, vector, True)
-        state.last, state.step_count = frame, state.step_count + 1
+        state.last, state.held, state.step_count = frame, vector, state.step_count + 1
         return OnnxStep(frame, reward if sound else float("nan"), ended)
+
+    def conditions(self, state: OnnxState) -> dict[str, str]:
+        """Group -> value of what holds in this world; empty in one without conditions."""
+        return self.actions.conditions_of(state.held)
+
+    def set_conditions(self, state: OnnxState, conditions: Mapping[str, str]) -> None:
+        """Change what holds in this world from the next step on, whole or some groups of it; ValueError in one line for
+        a name that there is not."""
+        state.held = self.actions.condition_vector(self.conditions(state) | dict(conditions))
 
     def _paint(self, state: OnnxState, vector: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
         """As `worldsim.sampler.FewStepSampler`: predict, noise again with fresh noise, repeat."""

@@ -286,12 +286,12 @@ class CausalDiT(ModelMixin, ConfigMixin):
         cache.advance(x_0)
 
     def advance(
-        self, x_0: Tensor, action_0: Tensor, x_t: Tensor, sigma: Tensor, action: Tensor, cache: KVCache
+        self, x_0: Tensor, action_0: Tensor, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache
     ) -> Tensor:
-        """`commit(x_0, action_0, cache)` and then `forward(x_t, sigma, action, cache)`, in one pass over both frames:
-        weights are read once and products have twice the rows. Unlike a commit it writes layer by layer."""
-        clean = torch.zeros_like(sigma)
-        noise = self._embed_noise(torch.stack((clean, sigma), dim=1), clean[:, None])
+        """`commit(x_0, action_0, cache)` and then `forward` of x_t at one level for all worlds, in one pass over both
+        frames: weights are read once and products have twice the rows. Unlike a commit it writes layer by layer."""
+        levels = x_0.new_tensor([0.0, sigma]).expand(len(x_0), 2)
+        noise = self._embed_noise(levels, torch.zeros_like(levels))
         before = torch.stack((cache.previous.to(x_0.dtype), x_0), dim=1)
         tokens, skips = self._enter(torch.stack((x_0, x_t), dim=1), before, noise)
         known = torch.ones(len(x_0), 2, dtype=torch.bool, device=x_0.device)

@@ -1,0 +1,56 @@
+"""Play in which each frame is committed together with the first denoising of the next one."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from worldsim.rollout import commit_and_next_frame, next_frame
+from worldsim.sampler import FewStepSampler
+from worldsim.world_model import Step, WorldModel, WorldState
+
+
+class LateCommit:
+    """B worlds in play, one pass over the network fewer a frame than with `WorldModel.step`, which sees the same.
+
+    The frames are those of `WorldModel.step` up to rounding. It is for throughput: the picture of a frame waits for the
+    commit of the last one, which `WorldModel.paint` and `commit` leave to the time after it was shown. Frames painted
+    by two networks' calls of different shape differ in their last bits, so a session is played in one way or the other.
+    Changes the state it is given, which is whole only after `settle`.
+    """
+
+    def __init__(self, model: WorldModel, state: WorldState) -> None:
+        self.model, self._state = model, state
+        self._owed: tuple[Tensor, Tensor] | None = None
+        """The last frame (B, C, H, W) in [-1, 1] and the action that led to it, while they are not committed."""
+
+    @torch.no_grad()
+    def step(self, action: Tensor, *, steps: int | None = None) -> Step:
+        """The next frame under action (B, A) float32, and what the heads read off it, as `WorldModel.step`."""
+        model, state = self.model, self._state
+        model.check_action(state, action)
+        action = action.to(model.device)
+        painted = self._painted(model.sampler(steps), action)
+        frame, sound = model.shown(painted, state.last)
+        after = model.codec.encode(frame)
+        reward, ended = model.reader.read(model.codec.encode(state.last), after)
+        self._owed = after, action
+        state.last, state.step_count = frame.clone(), state.step_count + 1
+        return Step(frame, reward.masked_fill(~sound, torch.nan), ended)
+
+    @torch.no_grad()
+    def settle(self) -> WorldState:
+        """The state with the last frame committed: ready to be saved, copied or played in any other way."""
+        if self._owed is not None:
+            self.model.painter.commit(*self._owed, self._state.cache)
+            self._owed = None
+        return self._state
+
+    def _painted(self, sampler: FewStepSampler, action: Tensor) -> Tensor:
+        cache, painter = self._state.cache, self.model.painter
+        shape = cache.previous.shape[1:]
+        words = action, lambda: self._state.noise.draw(shape)
+        if self._owed is None:
+            return next_frame(painter, sampler, cache, *words)
+        owed, self._owed = self._owed, None
+        return commit_and_next_frame(painter, sampler, cache, *owed, *words)
