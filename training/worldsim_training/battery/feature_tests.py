@@ -31,17 +31,20 @@ class Looks:
         return self.white(_features(self.probe, frames))
 
 
-def real_looks(probe: Probe, futures: Futures) -> Looks:
-    """Of the real frames of recorded futures; ValueError below 2,000 frames, or with one window of an episode."""
-    features = _features(probe, futures.real.frames[:, 0])
-    rows = features.reshape(-1, features.shape[-1])
-    if len(rows) < LEAST_ROWS:
-        raise ValueError(f"{len(rows)} real frames for the distance of features; it takes {LEAST_ROWS}")
-    white = metrics.whitening(rows)
-    real = white(features)
-    half = np.arange(len(real)) // len(np.unique(futures.episodes)) % 2  # windows of each episode lie in both halves
-    if half.max() == 0:
+def check_amount(futures: Futures) -> None:
+    """ValueError where recorded futures hold fewer than 2,000 frames, or one window of each episode only."""
+    windows, steps = len(futures.episodes), futures.actions.shape[2]
+    if windows * (steps - 1) < LEAST_ROWS:
+        raise ValueError(f"{windows * (steps - 1)} real frames for the distance of features; it takes {LEAST_ROWS}")
+    if _half(futures).max() == 0:
         raise ValueError("one window of each episode leaves no two halves to compare; draw more windows")
+
+
+def real_looks(probe: Probe, futures: Futures) -> Looks:
+    """Of the real frames of recorded futures."""
+    features = _features(probe, futures.real.frames[:, 0])
+    white = metrics.whitening(_rows(features))
+    real, half = white(features), _half(futures)
     return Looks(probe, white, real, metrics.frechet_distance(*(_rows(real[half == k]) for k in (0, 1))))
 
 
@@ -53,6 +56,11 @@ def score_features(looks: Looks, futures: Futures, played: Played) -> dict[str, 
     """
     distance = metrics.frechet_distance(_rows(looks.components(played.frames[:, 0])), _rows(looks.real))
     return {"fd_self": distance, "fd_floor": looks.floor, "fd_share": distance / looks.floor}
+
+
+def _half(futures: Futures) -> np.ndarray:
+    """0 or 1 for each window (n,), so that windows of each episode lie in both halves."""
+    return np.arange(len(futures.episodes)) // len(np.unique(futures.episodes)) % 2
 
 
 def _features(probe: Probe, frames: np.ndarray) -> np.ndarray:

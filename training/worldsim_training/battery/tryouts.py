@@ -197,6 +197,7 @@ class _Kit:
         return lambda futures, shown, rng: probes.score_probes(probe, fits, futures, shown, at, rng)
 
     def _features(self) -> Score:
+        feature_tests.check_amount(self.futures["windows"])  # before the probe is fitted
         looks = feature_tests.real_looks(self.probe, self.futures["windows"])
         return lambda futures, shown, rng: feature_tests.score_features(looks, futures, shown)
 
