@@ -75,8 +75,10 @@ def test_its_spaces_are_those_of_the_source_game(env):
     assert type(env.metadata["render_fps"]) is int and env.metadata["render_fps"] == 15
 
 
-def test_boxings_time_limit_is_that_of_the_real_game():
-    assert gym.spec("worldsim/Boxing-v0").max_episode_steps == game_class("boxing").max_episode_steps
+@pytest.mark.parametrize("name", ["boxing", "encounter"])
+def test_a_shipped_worlds_time_limit_is_that_of_the_real_game(name):
+    spec = gym.spec(f"worldsim/{name.capitalize()}-v0")
+    assert spec.max_episode_steps == game_class(name).max_episode_steps and spec.kwargs == {"world": name}
 
 
 def test_any_world_is_made_by_its_folder(tmp_path, world):
