@@ -20,7 +20,7 @@ def test_its_folder_is_small(name):
 @pytest.mark.parametrize("name", list_worlds())
 def test_it_loads_and_its_pictures_answer_to_the_action(name):
     info = worldsim.WorldModel.from_pretrained(name).info
-    env = gym.make(f"worldsim/{name.capitalize()}-v0")
+    env = gym.make(f"worldsim/{name.title().replace('_', '')}-v0")
     assert env.observation_space.shape == (info.height, info.width, 3)
     ends = {}
     for start, button in product(range(3), ("left", "right")):  # in one of three the player may be busy

@@ -16,7 +16,11 @@ __all__ = ["Clip", "NPCScene"]
 _VECTOR = "worldsim_envs.vector:WorldVectorEnv"
 
 # id -> (shipped world, time limit in steps)
-_WORLDS = {"worldsim/Boxing-v0": ("boxing", 1800), "worldsim/Encounter-v0": ("encounter", 300)}
+_WORLDS = {
+    "worldsim/Boxing-v0": ("boxing", 1800),
+    "worldsim/Encounter-v0": ("encounter", 300),
+    "worldsim/TakeCover-v0": ("take_cover", 525),
+}
 
 for _id, (_world, _max_episode_steps) in _WORLDS.items():
     if _id not in registry:

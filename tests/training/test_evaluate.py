@@ -5,6 +5,7 @@ import json
 import shlex
 import sys
 import time
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -16,8 +17,9 @@ from toy_worlds import FrozenWorld, RealWorld
 
 from worldsim.heads import OutcomeHead
 from worldsim.world_model import Starts, WorldInfo, WorldModel
-from worldsim_training import control, evaluate, imagine
+from worldsim_training import control, evaluate, evaluation, imagine
 from worldsim_training.collect import record_episode
+from worldsim_training.episodes import Episode
 from worldsim_training.heldout import Moment, record_heldout
 from worldsim_training.report import __main__ as report_command
 
@@ -144,8 +146,36 @@ def test_windows_join_context_and_future_and_keep_off_the_end():
 
 def test_episodes_too_short_for_the_windows_are_named():
     heldout = record_heldout(ToyGame(), split="validation", seed=0, episodes=2, max_steps=340, save_every=50)
-    with pytest.raises(ValueError, match="held-out episode 0 has 340 steps"):
+    message = "2 held-out episodes of 340 to 340 steps have 0 windows of 4 frames and 400 steps; needed: 2"
+    with pytest.raises(ValueError, match=message):
         heldout.moments(2, past=4, future=400, rng=np.random.default_rng(0))
+
+
+def test_a_short_episode_gives_the_windows_that_it_has():
+    heldout = record_heldout(ToyGame(), split="validation", seed=0, episodes=3, max_steps=340, save_every=50)
+    heldout = cut_off(heldout, {1: 60})
+    room = heldout.room(7, past=4)
+    for future, counts in ((room, {0: 3, 1: 2, 2: 2}), (room + 1, {0: 3, 1: 1, 2: 3})):
+        moments = heldout.moments(7, past=4, future=future, rng=np.random.default_rng(0))
+        assert Counter(moment.episode for moment in moments) == counts and len({*moments}) == 7
+
+
+def test_rollouts_are_as_long_as_the_games_own_last_and_not_shorter_than_can_be_judged():
+    heldout = record_heldout(ToyGame(), split="validation", seed=0, episodes=6, max_steps=340, save_every=50)
+    assert evaluation.fitted(PLAN, heldout) == PLAN  # 160 steps
+    heldout = cut_off(heldout, dict(enumerate((60, 60, 60, 140, 150, 160))))
+    assert evaluation.fitted(PLAN, heldout) == replace(PLAN, rollout_steps=141)
+    with pytest.raises(ValueError, match="real rollouts of 127 frames to judge by, 128 are needed"):
+        evaluation.fitted(PLAN, cut_off(heldout, {3: 126}))
+
+
+def cut_off(heldout, steps):
+    """The episodes of those numbers end after so many steps."""
+    episodes = list(heldout.episodes)
+    for number, length in steps.items():
+        each = episodes[number]
+        episodes[number] = Episode(each.frames[: length + 1], each.actions[:length], each.rewards[:length], ended=True)
+    return replace(heldout, episodes=episodes)
 
 
 def test_trials_start_where_both_moves_are_free():

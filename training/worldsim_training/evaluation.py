@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,12 +16,15 @@ from worldsim_envs.games import Game
 from worldsim_training import ceilings, control, gains, imagine, stability
 from worldsim_training.battery import measure
 from worldsim_training.battery.ledger import Figures, Ledger
+from worldsim_training.collapse import BLOCK
 from worldsim_training.episodes import SPLITS
 from worldsim_training.heldout import HeldOut, Moment, record_heldout
 from worldsim_training.report import strips
 
 LEAST_REAL_SCORE = 0.75
 """The sign test is refused where the real game itself scores less."""
+LEAST_ROLLOUT = 2 * BLOCK
+"""Frames of a rollout whose first half is compared with its end."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class Evaluation:
     def figures(self) -> Figures:
         """All figures, flat. One that has no meaning on what was seen is None."""
         self._open_streams()
+        self.plan = fitted(self.plan, self.heldout)
         judge, checked = self._appointed  # every check of an instrument comes before the long work
         trials, real = self._trials()
         moments = self.heldout.moments(
@@ -189,14 +193,25 @@ def _record(game: Game, plan: Plan, *, split: str, seed: int, progress: bool) ->
         return record_heldout(game, **numbers, save_every=plan.save_every, progress=bar.update)
 
 
+def fitted(plan: Plan, heldout: HeldOut) -> Plan:
+    """The plan with rollouts no longer than what every third of the episodes has a real one of.
+
+    ValueError where that is too short to judge by.
+    """
+    lengths = [len(episode.frames) for episode in heldout.episodes]
+    frames = min(plan.rollout_steps, *(max(lengths[third::3], default=0) for third in range(3)))
+    if frames < LEAST_ROLLOUT:
+        seen = f"held-out episodes give real rollouts of {frames} frames to judge by"
+        raise ValueError(f"{seen}, {LEAST_ROLLOUT} are needed; the game ends sooner than this test can judge")
+    return replace(plan, rollout_steps=frames)
+
+
 def _appointed(
     game: Game, heldout: HeldOut, plan: Plan, rng: np.random.Generator
 ) -> tuple[stability.Judge, dict[str, int]]:
     """The collapse test, checked. Episodes are dealt into three: what the game looks like, the limits, the check."""
     deals = [range(third, len(heldout.episodes), 3) for third in range(3)]
     looks, widths, checks = ([*heldout.cut(deal, plan.rollout_steps)] for deal in deals)
-    if not (looks and widths and checks):
-        raise ValueError(f"held-out episodes give too few real rollouts of {plan.rollout_steps} frames to judge by")
     widths, checks = (_thinned(rollouts, plan.real_rollouts) for rollouts in (widths, checks))
     random = [i for i, policy in enumerate(heldout.policies) if policy == "random"]  # as the world will be played
     ends = [*heldout.cut(random or range(len(heldout.episodes)), plan.rollout_steps)]

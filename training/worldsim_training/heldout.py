@@ -57,19 +57,25 @@ class HeldOut:
             game.step(action)
 
     def moments(self, count: int, *, past: int, future: int, rng: np.random.Generator) -> list[Moment]:
-        """Random moments, as many from each episode, with `past` frames up to them and `future` steps after them.
+        """Random moments, with `past` frames up to them and `future` steps after them, as evenly from all episodes as
+        their lengths allow.
 
-        No moment twice, and no window into an episode's last 8 steps. ValueError where the episodes are too short.
+        No moment twice, and no window into an episode's last 8 steps. ValueError where there are fewer.
         """
-        room = [np.arange(past - 1, len(episode.actions) - TAIL_STEPS - future + 1) for episode in self.episodes]
+        rooms = [np.arange(past - 1, len(episode.actions) - TAIL_STEPS - future + 1) for episode in self.episodes]
+        drawn = [rng.permutation(free) for free in rooms]
+        turns = sorted((turn, i, int(frame)) for i, free in enumerate(drawn) for turn, frame in enumerate(free))
+        if len(turns) < count:
+            lengths = [len(episode.actions) for episode in self.episodes]
+            seen = f"{len(lengths)} held-out episodes of {min(lengths)} to {max(lengths)} steps"
+            raise ValueError(f"{seen} have {len(turns)} windows of {past} frames and {future} steps; needed: {count}")
+        return [Moment(i, frame) for _, i, frame in turns[:count]]
+
+    def room(self, count: int, *, past: int) -> int:
+        """The most steps after a moment for which `moments` takes as many from every episode; negative where none."""
         shares = [len(range(i, count, len(self.episodes))) for i in range(len(self.episodes))]
-        for episode, (free, share) in enumerate(zip(room, shares, strict=True)):
-            if len(free) < share:
-                steps = len(self.episodes[episode].actions)
-                needed = past + future + TAIL_STEPS + share - 2
-                raise ValueError(f"held-out episode {episode} has {steps} steps; {share} windows in it need {needed}")
-        drawn = [rng.permutation(free)[:share] for free, share in zip(room, shares, strict=True)]
-        return [Moment(i % len(drawn), int(drawn[i % len(drawn)][i // len(drawn)])) for i in range(count)]
+        rooms = (len(each.actions) - share for each, share in zip(self.episodes, shares, strict=True))
+        return min(rooms) - past - TAIL_STEPS + 2
 
     def cut(self, episodes: Sequence[int], steps: int) -> Iterator[np.ndarray]:
         """Real rollouts (T, H, W, 3) uint8: these episodes, cut into stretches of `steps` frames."""

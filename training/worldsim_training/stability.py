@@ -87,7 +87,15 @@ def make_mutants(
 ) -> dict[str, tuple[np.ndarray, frozenset[str]]]:
     """Broken copies of a real rollout that break halfway, and for each the signs of which one must show."""
     half = len(frames) // 2
-    player, opponent = (sprite_track(frames, locate) for locate in (game.player_xy, game.opponent_xy))
+    sprites = {"player": game.player_xy} if game.draws_player else {}
+    sprites |= {"opponent": game.opponent_xy} if game.reads_opponent() else {}
+    erased = {
+        f"{name} erased": (
+            mutants.erased(frames, half, sprite_track(frames, locate)),
+            frozenset({"vanished", "smeared"}),
+        )
+        for name, locate in sprites.items()
+    }
     return {
         "frozen": (mutants.frozen(frames, half, rng), frozenset({"frozen"})),
         "blurred": (mutants.blurred(frames, half), frozenset({"smeared"})),
@@ -95,8 +103,7 @@ def make_mutants(
         "noisy": (mutants.noisy(frames, half, rng), frozenset({"noise"})),
         "saturated": (mutants.saturated(frames, half), frozenset({"saturated"})),
         "faded": (mutants.faded(frames, half), frozenset({"saturated"})),
-        "player erased": (mutants.erased(frames, half, player), frozenset({"vanished", "smeared"})),
-        "opponent erased": (mutants.erased(frames, half, opponent), frozenset({"vanished", "smeared"})),
+        **erased,
     }
 
 
@@ -160,7 +167,9 @@ def measure_stability(
         painted, over = imagine.play(model, state, actions, settings)
         return [(judge.signs(x), x[-BLOCK:].copy(), bool(ended.any())) for x, ended in zip(painted, over, strict=True)]
 
-    moments = heldout.moments(rollouts, past=model.info.window_frames, future=length, rng=rng)
+    past = model.info.window_frames
+    future = min(length, heldout.room(rollouts, past=past))  # what was recorded there is not compared with
+    moments = heldout.moments(rollouts, past=past, future=max(future, 1), rng=rng)
     played = roll_out(model, judge.game, heldout, moments, play, length=length, rng=rng, settings=settings)
     signs, ends, ended = zip(*played, strict=True)
     found = [collapse_reasons(sign, judge.limits) for sign in signs]

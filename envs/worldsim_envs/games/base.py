@@ -53,6 +53,8 @@ class Game(ABC):
     """Where the game's own action is a vector: some that stand for all, for tests that try every action."""
     state_names: ClassVar[tuple[str, ...]] = ()
     """Names of the numbers that `visible_state` gives; empty where it gives none."""
+    draws_player: ClassVar[bool] = True
+    """Whether the player is drawn where `player_xy` says; not so in a view through their eyes, or of gauges."""
 
     @abstractmethod
     def reset(self, seed: int | np.random.SeedSequence) -> np.ndarray:
@@ -111,6 +113,11 @@ class Game(ABC):
         if not cls.choices:
             raise ValueError(f"{cls.name} has no table of actions to try one by one; name some in Game.choices")
         return np.array(cls.choices, np.float32)
+
+    @classmethod
+    def reads_opponent(cls) -> bool:
+        """Whether the game has an `opponent_xy` of its own."""
+        return cls.opponent_xy is not Game.opponent_xy
 
     @staticmethod
     def player_xy(frame: np.ndarray) -> Position | None:

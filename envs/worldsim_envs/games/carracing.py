@@ -66,6 +66,7 @@ class CarRacing(GymnasiumGame):
 
     choices = ((0, 0, 0), (-1, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 0.8), (-0.5, 0.5, 0), (0.5, 0.5, 0))
     effects = {"steer": (0, -1, 1, 0, 0, -1, 1)}
+    draws_player = False
 
     def __init__(self) -> None:
         super().__init__()

@@ -154,6 +154,7 @@ class TakeCover(DoomGame):
     )
     effects = {"x": (0, -1, 1)}
     state_names = ("player_x", "fireball_x")
+    draws_player = False
 
     def visible_state(self) -> np.ndarray:
         """Where the player stands, as `player_xy` has it, and the column of the nearest fireball in view, else NaN."""

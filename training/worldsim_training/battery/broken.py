@@ -73,7 +73,7 @@ def broken(game: Game, heldout: HeldOut, sound: Simulator) -> dict[str, Simulato
         "wrong rewards": OtherShow(sound, lambda past, played, seeds: replace(played, rewards=-played.rewards)),
         "ends early": OtherShow(sound, _ends_early),
     }
-    if type(game).opponent_xy is Game.opponent_xy:
+    if not game.reads_opponent():
         return copies
     erase = _eraser(game, heldout)
     return copies | {
