@@ -1,4 +1,4 @@
-"""Gestures of a hand, a mouse or a stick, before somebody who answers: python examples/gesture_input.py [WORLD FOLDER].
+"""Gestures of a hand, a mouse or a stick, before somebody who answers: python examples/gesture_input.py [WORLD].
 
 --source demo plays recorded motions (the default); pointer follows the mouse, pad a controller's stick, camera a hand
 (needs opencv-python and mediapipe). Side to side waves, up and down threatens, down and up bows, a quick stroke
@@ -16,7 +16,7 @@ from worldsim_envs import NPCScene
 from worldsim_envs.npc.motion import MotionReader
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("world", nargs="?", default="game", help="a world of Encounter (default: the source game)")
+parser.add_argument("world", nargs="?", default="encounter", help="a world, or game, the source itself (default: encounter)")
 parser.add_argument("--source", choices=("demo", "pointer", "pad", "camera"), default="demo")
 parser.add_argument("--temperament", default="friendly", help="of the NPC (default: friendly)")
 parser.add_argument("--seconds", type=float, default=60.0, help="end after so long (default: 60)")

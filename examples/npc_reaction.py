@@ -1,6 +1,7 @@
-"""How four temperaments answer five gestures: python examples/npc_reaction.py [WORLD FOLDER].
+"""How four temperaments answer five gestures: python examples/npc_reaction.py [WORLD].
 
-Writes npc_reaction.png and npc_reaction.gif. Without a folder it films the source game itself; the caption says which.
+Writes npc_reaction.png and npc_reaction.gif. WORLD is the shipped one unless named, a folder of your own, or `game`,
+which films the source game itself; the caption says which.
 """
 
 import sys
@@ -15,7 +16,7 @@ TEMPERAMENTS = ("friendly", "timid", "proud", "hostile")
 SCALE, GAP, LEFT, TOP, SEED, FRAMES, MOMENT = 3, 10, 122, 118, 3, 28, 8
 DARK, WHITE, GREY, AMBER = (13, 16, 21), (240, 243, 246), (158, 170, 184), (255, 186, 73)
 
-scene = NPCScene(sys.argv[1] if len(sys.argv) > 1 else "game", seed=SEED)
+scene = NPCScene(sys.argv[1] if len(sys.argv) > 1 else "encounter", seed=SEED)
 clips = {
     temperament: scene.compare(dict.fromkeys(GESTURES, ...), FRAMES, temperament=temperament)
     for temperament in TEMPERAMENTS

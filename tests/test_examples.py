@@ -66,7 +66,7 @@ def test_a_past_of_ones_own_gets_two_futures(world, tmp_path):
 def test_reactions_come_as_a_grid_and_twice_as_the_same_bytes(tmp_path):
     written = []
     for _ in range(2):
-        out = run("npc_reaction.py", folder=tmp_path)
+        out = run("npc_reaction.py", "game", folder=tmp_path)
         written.append([(tmp_path / f"npc_reaction.{suffix}").read_bytes() for suffix in ("png", "gif")])
     assert written[0] == written[1] and "source game, 20 of 20 scenes" in out
     with Image.open(tmp_path / "npc_reaction.gif") as film:
@@ -80,7 +80,7 @@ def test_a_worlds_reactions_are_told_to_be_its_own(encounter, tmp_path):
 @pytest.mark.parametrize("world", ["game", "imagined"])
 def test_an_npc_lives_in_a_window_of_the_users_own(world, encounter, tmp_path):
     pytest.importorskip("pygame")
-    where = [encounter] if world == "imagined" else []
+    where = [encounter if world == "imagined" else "game"]
     out = run("npc_live.py", *where, "--frames", "4", "--save", "live.png", folder=tmp_path, SDL_VIDEODRIVER="dummy")
     assert out.startswith("4 frames, ") and world in out
     with Image.open(tmp_path / "live.png") as picture:
@@ -88,7 +88,7 @@ def test_an_npc_lives_in_a_window_of_the_users_own(world, encounter, tmp_path):
 
 
 def test_motions_become_gestures_with_measured_latency(tmp_path):
-    out = run("gesture_input.py", "--seconds", "2.2", folder=tmp_path)
+    out = run("gesture_input.py", "game", "--seconds", "2.2", folder=tmp_path)
     assert out.startswith("wave: read ") and "1 gestures, source game: reading a point" in out
 
 
@@ -151,7 +151,7 @@ def test_a_hand_before_the_camera_makes_gestures_until_the_camera_is_gone(tmp_pa
     for name, text in (("cv2", CAMERA), ("mediapipe", HANDS)):
         (tmp_path / f"{name}.py").write_text(text)
     where = os.environ | {"SDL_VIDEODRIVER": "dummy", "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    command = [sys.executable, EXAMPLES / "gesture_input.py", "--source", "camera", "--seconds", "30"]
+    command = [sys.executable, EXAMPLES / "gesture_input.py", "game", "--source", "camera", "--seconds", "30"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=where)
     assert done.stdout.startswith("wave: read ") and done.stdout.count("read ") == 1
     assert done.returncode == 1 and done.stderr == "gesture_input: the camera gives no picture; use --source pointer\n"
@@ -160,7 +160,7 @@ def test_a_hand_before_the_camera_makes_gestures_until_the_camera_is_gone(tmp_pa
 def test_a_motion_source_that_is_not_there_is_told_in_one_line(tmp_path):
     pytest.importorskip("pygame")
     for source, words in (("pad", "no controller is connected"), ("camera", "opencv-python mediapipe")):
-        command = [sys.executable, EXAMPLES / "gesture_input.py", "--source", source]
+        command = [sys.executable, EXAMPLES / "gesture_input.py", "game", "--source", source]
         if source == "camera" and find_spec("mediapipe"):
             continue
         environment = os.environ | {"SDL_VIDEODRIVER": "dummy"}
