@@ -16,7 +16,7 @@ from worldsim_envs import NPCScene
 from worldsim_envs.npc.motion import MotionReader
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("world", nargs="?", default="encounter", help="a world, or game, the source itself (default: encounter)")
+parser.add_argument("world", nargs="?", default="encounter", help="or game, the source itself (default: encounter)")
 parser.add_argument("--source", choices=("demo", "pointer", "pad", "camera"), default="demo")
 parser.add_argument("--temperament", default="friendly", help="of the NPC (default: friendly)")
 parser.add_argument("--seconds", type=float, default=60.0, help="end after so long (default: 60)")

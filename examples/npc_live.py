@@ -17,7 +17,7 @@ PEOPLE = ("friendly", "timid", "proud", "hostile")
 ROOM, FRAME, INK, DIM = (34, 28, 38), (176, 132, 72), (240, 232, 214), (150, 138, 128)
 
 parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("world", nargs="?", default="encounter", help="a world, or game, the source itself (default: encounter)")
+parser.add_argument("world", nargs="?", default="encounter", help="or game, the source itself (default: encounter)")
 parser.add_argument("--seed", type=int, default=3, help="of the scene (default: 3)")
 parser.add_argument("--frames", type=int, help="end after so many frames (default: at Escape)")
 parser.add_argument("--save", help="write the last picture here, as .png")
