@@ -162,3 +162,15 @@ def test_a_specification_that_contradicts_itself_is_refused():
         ActionSpec([Channel("up")], [[0, 1], [1, 0]])
     with pytest.raises(ValueError, match="1 action names for 2 actions"):
         ActionSpec([Channel("up")], [[0], [1]], names=["NOOP"])
+
+
+def test_a_button_is_held_or_not_whatever_its_number():
+    spec = ActionSpec([Channel("fire"), Channel("steer", "axis"), Channel("gas", "pedal")])
+    vectors = spec.encode([[0.49, 0.49, 0.49], [0.5, -0.3, 1.0]])
+    np.testing.assert_array_equal(vectors, np.float32([[0.0, 0.49, 0.49], [1.0, -0.3, 1.0]]))
+
+
+def test_people_call_an_action_by_what_is_held():
+    spec = ActionSpec([Channel("fire"), Channel("jump"), Channel("steer", "axis")])
+    assert spec.label(np.float32([1.0, 0.2, -0.5])) == "fire  steer -0.5"
+    assert spec.label(np.float32([0.4, 0.0, 0.0])) == "rest"

@@ -81,7 +81,7 @@ class ActionSpec:
         return self.encode_channels(native) if self.table is None else self._encode_discrete(native)
 
     def encode_channels(self, vectors) -> np.ndarray:
-        """Channel vectors (..., A) as float32; ValueError where a shape or a range is wrong."""
+        """Channel vectors (..., A) as float32, each button 0 or 1; ValueError where a shape or a range is wrong."""
         vectors = np.asarray(vectors)
         if vectors.shape[-1:] != (self.size,):
             raise ValueError(f"action has shape {vectors.shape}; this world takes (..., {self.size}): {self._listed()}")
@@ -93,6 +93,8 @@ class ActionSpec:
             raise ValueError(
                 f"action {vectors.tolist()} leaves its range; buttons are 0 or 1, pedals 0 to 1, axes -1 to 1"
             )
+        buttons = [i for i, channel in enumerate(self.channels) if channel.kind == "button"]
+        vectors[..., buttons] = vectors[..., buttons] >= HELD
         return vectors
 
     def decode(self, vector) -> np.ndarray | int:
@@ -126,8 +128,13 @@ class ActionSpec:
         """What people call one of the game's own actions: its name, or the channels that are not at rest."""
         if self.table is not None:
             return self.names[int(native)] if self.names else f"action {native}"
-        pairs = zip(self.channels, native, strict=True)
-        return "  ".join(f"{channel.name} {value:+.1f}" for channel, value in pairs if value) or "rest"
+        told = []
+        for channel, value in zip(self.channels, native, strict=True):
+            if channel.kind != "button" and value:
+                told.append(f"{channel.name} {value:+.1f}")
+            elif channel.kind == "button" and value >= HELD:
+                told.append(channel.name)
+        return "  ".join(told) or "rest"
 
     def hold(self, vectors: np.ndarray, held: np.ndarray) -> np.ndarray:
         """Channel vectors (..., A) in which a value of each condition holds: the first that `vectors` names, else

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worldsim.action import ActionSpec
+from worldsim.player.controls import RandomHands
 from worldsim_envs.games.policies import HeldRandom
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def load_agent(name: str, env: WorldEnv, rng: np.random.Generator) -> Agent:
 
 def _random_agent(env: WorldEnv, rng: np.random.Generator) -> Agent:
     if env.actions.table is None:
-        env.action_space.seed(int(rng.integers(2**31)))
-        return lambda observation: env.action_space.sample()
+        hands = RandomHands(env.actions, rng)
+        return lambda observation: hands.act()
     policy = HeldRandom(rng)
     return lambda observation: policy(env)
 

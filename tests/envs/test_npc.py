@@ -180,7 +180,7 @@ def test_the_driver_is_part_of_a_save_state_and_moves_worlds_too(world):
     ("driver", "words"),
     [
         ("wvae", "unknown gesture 'wvae'; did you mean 'wave'"),
-        (7, "driver 7 moves nobody; give a script like 'wave', or a function of the frame"),
+        (7, "driver 7 moves nobody; give a script such as 'wave', or a function of the frame"),
         (lambda frame: "wave&bow", "conflicting buttons 'wave' and 'bow'"),
         (lambda frame: 3, "unknown gesture '3'"),
     ],

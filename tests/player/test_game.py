@@ -286,11 +286,12 @@ def test_figures_of_the_model_are_measured_while_playing(hand):
 
 
 def test_random_hands_press_what_a_player_could_and_nothing_else():
-    keys = {"steer+": ("right",), "steer-": ("left",), "gas": ("up",)}
-    spec = ActionSpec([Channel("steer", "axis"), Channel("gas"), Channel("mood")], keys=keys)
+    keys = {"steer+": ("right",), "steer-": ("left",), "gas": ("up",), "horn": ("h",)}
+    spec = ActionSpec([Channel("steer", "axis"), Channel("gas"), Channel("mood"), Channel("horn")], keys=keys)
     hands = RandomHands(spec, np.random.default_rng(0))
     drawn = np.stack([hands.act() for _ in range(300)])
-    assert set(drawn[:, 1]) == {0.0, 1.0} and not drawn[:, 2].any()
+    assert set(drawn[:, 1]) == set(drawn[:, 3]) == {0.0, 1.0} and not drawn[:, 2].any()
+    assert set(drawn[:, 1] + drawn[:, 3]) == {0.0, 1.0}  # one button at a time
     assert drawn[:, 0].min() < -0.5 and drawn[:, 0].max() > 0.5
     held = np.diff(np.flatnonzero(np.abs(np.diff(drawn[:, 0])) > 0))
     assert 1 <= held.min() and held.max() <= 8 and len(set(held)) > 4

@@ -150,7 +150,7 @@ def _keys_of(name: str, commands: Mapping[str, str]) -> list[str]:
 
 
 class RandomHands:
-    """A random player that holds each choice for 1 to 8 frames."""
+    """A random player that holds each choice for 1 to 8 frames; of buttons of their own they press one at a time."""
 
     def __init__(self, spec: ActionSpec, rng: np.random.Generator) -> None:
         self._spec, self._rng = spec, rng
@@ -167,10 +167,14 @@ class RandomHands:
         if self._spec.table is not None:
             return int(self._rng.integers(len(self._spec.table)))
         out = np.zeros(self._spec.size, np.float32)
-        for i, channel in enumerate(self._spec.channels):
-            drawn = self._rng.uniform(*KINDS[channel.kind])
-            if any(name.rstrip("+-") == channel.name for name in self._spec.keys):  # what no player presses rests
-                out[i] = round(drawn) if channel.kind == "button" else drawn
+        named = {name.rstrip("+-") for name in self._spec.keys}  # what no player presses rests
+        mine = [i for i, channel in enumerate(self._spec.channels) if channel.name in named]
+        buttons = [i for i in mine if self._spec.channels[i].kind == "button"]
+        for i in mine:
+            out[i] = self._rng.uniform(*KINDS[self._spec.channels[i].kind])
+        out[buttons] = 0.0
+        if buttons and (pressed := int(self._rng.integers(len(buttons) + 1))) < len(buttons):
+            out[buttons[pressed]] = 1.0
         return out
 
 
