@@ -18,9 +18,10 @@ from toy_worlds import FrozenWorld, RealWorld
 from worldsim.heads import OutcomeHead
 from worldsim.world_model import Starts, WorldInfo, WorldModel
 from worldsim_training import control, evaluate, evaluation, imagine
+from worldsim_training.battery.verdicts import REFUSED, judge
 from worldsim_training.collect import record_episode
 from worldsim_training.episodes import Episode
-from worldsim_training.heldout import Moment, record_heldout
+from worldsim_training.heldout import HeldOut, Moment, record_heldout
 from worldsim_training.report import __main__ as report_command
 
 PLAN = evaluate.Plan(
@@ -151,6 +152,34 @@ def test_episodes_too_short_for_the_windows_are_named():
         heldout.moments(2, past=4, future=400, rng=np.random.default_rng(0))
 
 
+def test_more_episodes_are_recorded_until_they_hold_enough_steps():
+    amount = {"split": "validation", "seed": 0, "episodes": 2, "max_steps": 100, "save_every": 50}
+    few, more = (record_heldout(ToyGame(), **amount, least_steps=steps) for steps in (200, 201))
+    assert (len(few.episodes), len(more.episodes), len(more.policies)) == (2, 3, 3)
+    np.testing.assert_array_equal(few.episodes[1].frames, more.episodes[1].frames)
+
+
+@pytest.mark.parametrize("names", ["ab", "abc", "abcd", "abcdef"])
+def test_every_policy_is_in_every_third_of_the_episodes(names):
+    heldout = HeldOut([None] * 24, [names[i % len(names)] for i in range(24)], [])
+    thirds = heldout.thirds()
+    assert sorted(i for third in thirds for i in third) == [*range(24)]
+    assert all(len(third) == 8 and {heldout.policies[i] for i in third} == {*names} for third in thirds)
+
+
+def test_without_a_sound_collapse_test_all_else_is_measured_and_the_refusal_told(monkeypatch):
+    def refuse(judge, rollouts, rng):
+        raise ValueError("collapse test refused: it is Thursday")
+
+    monkeypatch.setattr(evaluation.stability, "check_judge", refuse)
+    report = judged(RealWorld())
+    assert report["refused_collapse"] == "collapse test refused: it is Thursday"
+    assert "collapsed" not in report and report["sign_test_share"] == 1.0
+    (gate,) = (each for each in judge(report) if each.key == "collapsed")
+    assert gate.verdict == REFUSED and gate.why == report["refused_collapse"]
+    assert "no collapse: collapse test refused: it is Thursday" in evaluate.table(report)
+
+
 def test_a_short_episode_gives_the_windows_that_it_has():
     heldout = record_heldout(ToyGame(), split="validation", seed=0, episodes=3, max_steps=340, save_every=50)
     heldout = cut_off(heldout, {1: 60})
@@ -160,10 +189,10 @@ def test_a_short_episode_gives_the_windows_that_it_has():
         assert Counter(moment.episode for moment in moments) == counts and len({*moments}) == 7
 
 
-def test_rollouts_are_as_long_as_the_games_own_last_and_not_shorter_than_can_be_judged():
+def test_rollouts_are_as_long_as_the_games_own_and_not_shorter_than_can_be_judged():
     heldout = record_heldout(ToyGame(), split="validation", seed=0, episodes=6, max_steps=340, save_every=50)
     assert evaluation.fitted(PLAN, heldout) == PLAN  # 160 steps
-    heldout = cut_off(heldout, dict(enumerate((60, 60, 60, 140, 150, 160))))
+    heldout = cut_off(heldout, dict(enumerate((150, 160, 170, 140, 145, 150))))
     assert evaluation.fitted(PLAN, heldout) == replace(PLAN, rollout_steps=141)
     with pytest.raises(ValueError, match="real rollouts of 127 frames to judge by, 128 are needed"):
         evaluation.fitted(PLAN, cut_off(heldout, {3: 126}))

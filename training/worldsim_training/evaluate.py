@@ -216,8 +216,6 @@ def table(report: dict) -> str:
     """The chief figures of a report as lines to read, floors beside them."""
     r = {key: float("nan") if value is None else value for key, value in report.items()}
     horizons = [int(key.split("_")[1]) for key in r if key.startswith("psnr_")]
-    reasons = [f"{key.removeprefix('collapsed_')} {value}" for key, value in r.items() if key.startswith("collapsed_")]
-    ends = (f"{name} {r['end_' + name + '_ratio']:.2f}" for name in ("motion", "sharpness", "saturation"))
     lines = [
         f"{r['split']} split: {r['episodes']} episodes, {r['windows']} windows, {r['steps']} denoising steps",
         "gain over copying the last real frame [95 % interval over episodes]",
@@ -228,13 +226,21 @@ def table(report: dict) -> str:
         "sign test, share of the real game's own score",
         f"  {_interval(r, 'sign_test_share', '.3f')},"
         f" world {r['sign_test_score']:.2f}, real {r['sign_test_real_score']:.2f}, {r['sign_test_states']} states",
+        *(_rollout_lines(r) if "collapsed" in r else ()),
+        *_battery_lines(r),
+    ]
+    return "\n".join(lines)
+
+
+def _rollout_lines(r: Mapping) -> list[str]:
+    reasons = [f"{key.removeprefix('collapsed_')} {value}" for key, value in r.items() if key.startswith("collapsed_")]
+    ends = (f"{name} {r['end_' + name + '_ratio']:.2f}" for name in ("motion", "sharpness", "saturation"))
+    return [
         f"collapsed rollouts of {r['rollout_steps']} steps",
         f"  {r['collapsed']} of {r['rollouts']} ({', '.join(reasons)})",
         "end of rollouts, ratio to real frames",
         f"  {', '.join(ends)}; colours {r['end_colour_emd']:.2f} levels off",
-        *_battery_lines(r),
     ]
-    return "\n".join(lines)
 
 
 def _battery_lines(report: Mapping) -> list[str]:

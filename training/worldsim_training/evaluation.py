@@ -25,6 +25,8 @@ LEAST_REAL_SCORE = 0.75
 """The sign test is refused where the real game itself scores less."""
 LEAST_ROLLOUT = 2 * BLOCK
 """Frames of a rollout whose first half is compared with its end."""
+FEW = 4
+"""Real rollouts at least that every third of the episodes gives, where it has so many episodes."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Plan:
     """At most so many real rollouts set the limits of collapse, and so many more check them."""
     episode_steps: int = 0
     """Cut every held-out episode after so many steps; 0: the game ends it."""
+    least_steps: int = 0
+    """More episodes are recorded than asked for until they hold so many steps."""
     branches: int = 8
     """Real games with other luck that are played on from each window."""
     save_every: int = 8
@@ -57,6 +61,7 @@ class Plan:
 
 QUICK = Plan(
     episodes=12,
+    least_steps=7000,
     windows=100,
     horizons=(1, 4, 16),
     trials=100,
@@ -64,7 +69,7 @@ QUICK = Plan(
     drift_frames=(0, 100, 300),
     battery=measure.QUICK,
 )
-FULL = Plan(episodes=24, windows=512, horizons=(1, 4, 16, 32), trials=256, battery=measure.FULL)
+FULL = Plan(episodes=24, least_steps=14000, windows=512, horizons=(1, 4, 16, 32), trials=256, battery=measure.FULL)
 
 
 @dataclass
@@ -93,7 +98,6 @@ class Evaluation:
     def figures(self) -> Figures:
         """All figures, flat. One that has no meaning on what was seen is None."""
         self._open_streams()
-        self.plan = fitted(self.plan, self.heldout)
         judge, checked = self._appointed  # every check of an instrument comes before the long work
         trials, real = self._trials()
         moments = self.heldout.moments(
@@ -105,7 +109,7 @@ class Evaluation:
             parts = [
                 self.ledger.part("gains", lambda: self._gains(moments, settings)),
                 self.ledger.part("signs", lambda: self._signs(trials, real, settings)),
-                self.ledger.part("stability", lambda: self._stability(judge, settings)),
+                self.ledger.part("stability", lambda: self._stability(judge, settings)) if judge else {},
                 self._battery(judge, settings),
             ]
         return {key: value for part in (*parts, ceiling, checked, self._told()) for key, value in part.items()}
@@ -130,8 +134,13 @@ class Evaluation:
         )
 
     @cached_property
-    def _appointed(self) -> tuple[stability.Judge, dict[str, int]]:
-        return _appointed(self.game, self.heldout, self.plan, self._judge_rng)
+    def _appointed(self) -> tuple[stability.Judge | None, Figures]:
+        """The judge of long rollouts, or why there is none: then all else is measured without them."""
+        try:
+            self.plan = fitted(self.plan, self.heldout)
+            return _appointed(self.game, self.heldout, self.plan, self._judge_rng)
+        except ValueError as error:
+            return None, {"refused_collapse": str(error)}
 
     def _trials(self) -> tuple[list[control.Trial], np.ndarray]:
         """The sign test's trials and how the real game moves in them."""
@@ -157,7 +166,7 @@ class Evaluation:
             self.model, judge, self.heldout, **amount, rng=self._rollout_rng, settings=settings
         )
 
-    def _battery(self, judge: stability.Judge, settings: imagine.Settings) -> Figures:
+    def _battery(self, judge: stability.Judge | None, settings: imagine.Settings) -> Figures:
         if self.plan.battery is None:
             return {}
         kit = (self.model, self.game, self.heldout, judge, self.ledger, settings)
@@ -190,16 +199,17 @@ def _record(game: Game, plan: Plan, *, split: str, seed: int, progress: bool) ->
     most = plan.episode_steps or game.max_episode_steps
     with tqdm(total=plan.episodes * most, unit="step", desc="record", disable=not progress) as bar:
         numbers = {"split": split, "seed": seed, "episodes": plan.episodes, "max_steps": most}
+        numbers |= {"least_steps": plan.least_steps}
         return record_heldout(game, **numbers, save_every=plan.save_every, progress=bar.update)
 
 
 def fitted(plan: Plan, heldout: HeldOut) -> Plan:
-    """The plan with rollouts no longer than what every third of the episodes has a real one of.
+    """The plan with rollouts no longer than a few episodes in every third of them are.
 
     ValueError where that is too short to judge by.
     """
-    lengths = [len(episode.frames) for episode in heldout.episodes]
-    frames = min(plan.rollout_steps, *(max(lengths[third::3], default=0) for third in range(3)))
+    thirds = [sorted((len(heldout.episodes[i].frames) for i in third), reverse=True) for third in heldout.thirds()]
+    frames = min(plan.rollout_steps, *(third[:FEW][-1] if third else 0 for third in thirds))
     if frames < LEAST_ROLLOUT:
         seen = f"held-out episodes give real rollouts of {frames} frames to judge by"
         raise ValueError(f"{seen}, {LEAST_ROLLOUT} are needed; the game ends sooner than this test can judge")
@@ -210,11 +220,10 @@ def _appointed(
     game: Game, heldout: HeldOut, plan: Plan, rng: np.random.Generator
 ) -> tuple[stability.Judge, dict[str, int]]:
     """The collapse test, checked. Episodes are dealt into three: what the game looks like, the limits, the check."""
-    deals = [range(third, len(heldout.episodes), 3) for third in range(3)]
-    looks, widths, checks = ([*heldout.cut(deal, plan.rollout_steps)] for deal in deals)
+    looks, widths, checks = ([*heldout.cut(third, plan.rollout_steps)] for third in heldout.thirds())
     widths, checks = (_thinned(rollouts, plan.real_rollouts) for rollouts in (widths, checks))
     random = [i for i, policy in enumerate(heldout.policies) if policy == "random"]  # as the world will be played
-    ends = [*heldout.cut(random or range(len(heldout.episodes)), plan.rollout_steps)]
+    ends = [*heldout.cut(random, plan.rollout_steps)] or [*looks, *widths, *checks]
     judge = stability.appoint_judge(game, looks, widths, ends)
     tried = stability.check_judge(judge, checks, rng)
     return judge, {"collapse_check_real_rollouts": len(checks), "collapse_check_mutants": tried}

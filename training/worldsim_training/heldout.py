@@ -77,6 +77,12 @@ class HeldOut:
         rooms = (len(each.actions) - share for each, share in zip(self.episodes, shares, strict=True))
         return min(rooms) - past - TAIL_STEPS + 2
 
+    def thirds(self) -> list[list[int]]:
+        """The episodes dealt into three, every policy in each."""
+        turns, count = len({*self.policies}), len(self.episodes)
+        shift = int(turns % 3 == 0)  # three policies that take turns would have a third each
+        return [[i for i in range(count) if (i + shift * (i // turns)) % 3 == third] for third in range(3)]
+
     def cut(self, episodes: Sequence[int], steps: int) -> Iterator[np.ndarray]:
         """Real rollouts (T, H, W, 3) uint8: these episodes, cut into stretches of `steps` frames."""
         for i in episodes:
@@ -92,9 +98,12 @@ def record_heldout(
     episodes: int,
     max_steps: int,
     save_every: int,
+    least_steps: int = 0,
     progress: Callable[[int], object] = lambda steps: None,
 ) -> HeldOut:
     """Record episodes 0, 1, ... of a held-out split, each to its end or `max_steps`; `progress` is told its steps.
+
+    Where so many episodes hold less than `least_steps` together, more follow.
 
     The seeds are those of `collect`, (seed, split, index), so no episode of a training split is among them; the game's
     policies take turns. Before every `save_every`-th step the game's state is kept.
@@ -102,12 +111,13 @@ def record_heldout(
     if split not in SPLITS[1:]:
         raise ValueError(f"unknown split {split!r}; a held-out one is {' or '.join(SPLITS[1:])}")
     names = list(game.policies())
-    policies = [names[index % len(names)] for index in range(episodes)]
-    recorded, saved = [], []
-    for index, policy in enumerate(policies):
-        recorder = _Saving(game, save_every)
-        recorded.append(record_episode(recorder, policy, (seed, SPLITS.index(split), index), max_steps))
+    policies, recorded, saved, steps = [], [], [], 0
+    while len(recorded) < episodes or steps < least_steps:
+        index, recorder = len(recorded), _Saving(game, save_every)
+        policies.append(names[index % len(names)])
+        recorded.append(record_episode(recorder, policies[-1], (seed, SPLITS.index(split), index), max_steps))
         saved.append(recorder.saved)
+        steps += len(recorded[-1].actions)
         progress(len(recorded[-1].actions))
     return HeldOut(recorded, policies, saved)
 

@@ -58,7 +58,8 @@ class Battery:
     model: WorldModel
     game: Game
     heldout: HeldOut
-    judge: stability.Judge
+    judge: stability.Judge | None
+    """Of long rollouts; None: without the drift tests."""
     ledger: Ledger
     settings: imagine.Settings
     extent: Extent
@@ -74,7 +75,7 @@ class Battery:
         `teacher_...`: of the teacher, where there is one, and `student_...` what is lost against it: `students.losses`.
         """
         out = self._benched() | self._compared()
-        for i, (rollouts, length) in enumerate(self.extent.drifts):
+        for i, (rollouts, length) in enumerate(self.extent.drifts if self.judge else ()):
             out |= self.ledger.part(f"drift_{length}", lambda i=i, n=rollouts, t=length: self._drift(i, n, t))
         if frames := self.extent.deterministic_frames:
             amount = {"frames": frames, "steps": self.settings.steps, "seed": self.seed, "world": self.world}

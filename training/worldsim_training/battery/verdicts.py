@@ -56,7 +56,8 @@ def _gate(key: str, limits: Bar, figures: Mapping) -> Gate:
 
 def _verdict(key: str, limits: Bar, interval: tuple[float, float] | None, figures: Mapping) -> tuple[str, str]:
     if key not in figures:
-        refusal = figures.get(f"refused_{MEASURED_BY.get(key)}")
+        long = key == "collapsed" or key.startswith("drift_")
+        refusal = figures.get(f"refused_{'collapse' if long else MEASURED_BY.get(key)}")
         return (REFUSED, str(refusal)) if refusal else (UNMEASURED, "")
     if figures[key] is None:
         return FAIL, "it has no meaning on what this world showed"
