@@ -8,6 +8,7 @@ sideways strikes, a slow one gives, up guards. Prints how long each gesture took
 import argparse
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
 import numpy as np
@@ -97,12 +98,21 @@ try:
 except NoDisplay as error:
     sys.exit(f"gesture_input: {error}; use --source demo")
 
-reader, waiting, reads_us, pictures_ms, wholes_ms = MotionReader(), None, [], [], []
-due = 0.0
+reader, waiting, answering, reads_us, pictures_ms, wholes_ms = MotionReader(), None, None, [], [], []
+painter, painting, due = ThreadPoolExecutor(1), None, 0.0  # the hand is read on while a frame is painted
 for place in source():
     now = clock()
     if now > args.seconds:
         break
+    if painting and painting.done():
+        frame, painting = painting.result(), None
+        if viewer:
+            viewer.show(frame)
+        if answering:
+            name, read_s, motion_s = answering
+            pictures_ms.append(1e3 * (clock() - read_s))
+            wholes_ms.append(1e3 * motion_s + pictures_ms[-1])
+            print(f"{name}: read {1e3 * motion_s:.0f} ms after the hand began, shown {pictures_ms[-1]:.1f} ms later")
     if place is None:
         reader = MotionReader()
         continue
@@ -110,21 +120,14 @@ for place in source():
     gesture = reader.feed(now, *place)
     reads_us.append(1e6 * (time.perf_counter() - started))
     if gesture:
-        scene.emit(gesture)
         waiting = gesture, now, now - reader.began_s
-    if now >= due:  # the scene keeps its own time, whatever the hand does
+    if not painting and now >= due:  # the scene keeps its own time, whatever the hand does
         due = max(due + 1 / scene.fps, now)
         if not scene.frames_left:
             scene = NPCScene(args.world, seed=3, temperament=args.temperament)
-        frame = scene.step()
-        if viewer:
-            viewer.show(frame)
         if waiting:
-            name, read_s, motion_s = waiting
-            pictures_ms.append(1e3 * (clock() - read_s))
-            wholes_ms.append(1e3 * motion_s + pictures_ms[-1])
-            print(f"{name}: read {1e3 * motion_s:.0f} ms after the hand began, shown {pictures_ms[-1]:.1f} ms later")
-            waiting = None
+            scene.emit(waiting[0])
+        answering, waiting, painting = waiting, None, painter.submit(scene.step)
 if not pictures_ms:
     sys.exit("gesture_input: no gesture was made")
 print(
