@@ -50,9 +50,11 @@ def _draw(canvas: Canvas, entries: list[Entry], chosen: int, columns: int) -> No
         colour, line = (ACCENT, 3) if index == chosen else (LINE, 1)
         pygame.draw.rect(canvas.surface, colour, card, width=line, border_radius=8)
         height, width = each.picture.shape[:2]
-        scale = max(1, min(PICTURE // width, PICTURE // height))
+        fit = min(PICTURE / width, PICTURE / height)
+        whole = int(fit) > 0.8 * fit  # pixels stay square where that leaves the picture large
         small = pygame.image.frombuffer(each.picture.tobytes(), (width, height), "RGB")
-        picture = pygame.transform.scale(small, (width * scale, height * scale))
+        enlarge, scale = (pygame.transform.scale, int(fit)) if whole else (pygame.transform.smoothscale, fit)
+        picture = enlarge(small, (round(width * scale), round(height * scale)))
         canvas.surface.blit(picture, picture.get_rect(center=(card.centerx, card.top + 14 + PICTURE // 2)))
         y = canvas.text(each.title, 24, TEXT, (card.left + 16, card.top + PICTURE + 24))
         canvas.text(each.detail, 16, MUTED, (card.left + 16, y + 4))
