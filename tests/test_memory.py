@@ -9,6 +9,7 @@ import pytest
 from tiny import save_tiny_world
 
 from worldsim import bench
+from worldsim.benchmark import batches
 from worldsim.memory import median_slope
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -41,7 +42,7 @@ def test_a_single_jump_does_not_move_the_slope_and_a_line_has_its_own():
 
 @pytest.mark.parametrize("words", [[], ["--batch", "2"]])
 def test_bench_reports_the_memory_of_play(tmp_path, capsys, monkeypatch, words):
-    monkeypatch.setattr(bench, "BATCH_PAIRS", 1)
+    monkeypatch.setattr(batches, "PAIRS", 1)
     parser = argparse.ArgumentParser()
     bench.add_arguments(parser)
     folder, file = save_tiny_world(tmp_path / "tiny"), tmp_path / "bench.json"

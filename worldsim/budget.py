@@ -9,6 +9,8 @@ HALF, SINGLE, LONG = 2, 4, 8
 
 REDUCTION = 8
 """Pixels a token along each axis."""
+SCRATCH = 1 << 20
+"""What oneDNN takes once, for any number of worlds, on processors with matrix units (AMX)."""
 
 
 def state_bytes(config: Mapping, worlds: int) -> int:
@@ -26,7 +28,8 @@ def working_bytes(config: Mapping, worlds: int) -> int:
     """What a step on a CPU takes beside the state, at most: the larger of painting and of writing to memory.
 
     Painting holds a frame's noise as 64-bit words and single numbers, the convolutions' features at half and quarter
-    resolution, and the tokens with their MLP's inner ones; writing turns a layer's keys in single precision.
+    resolution, and the tokens with their MLP's inner ones; writing turns a layer's keys in single precision. The
+    library's own `SCRATCH` comes on top.
     """
     pixels, tokens = config["height"] * config["width"], _tokens(config)
     frames = 12 * config["channels"] * pixels * SINGLE
@@ -34,7 +37,7 @@ def working_bytes(config: Mapping, worlds: int) -> int:
     features = 6 * (fine * pixels // 4 + coarse * pixels // 16) * HALF
     painting = frames + features + 12 * tokens * config["dim"] * HALF
     writing = frames + 5 * tokens * config["dim"] * config["window"] * SINGLE
-    return worlds * max(painting, writing)
+    return worlds * max(painting, writing) + SCRATCH
 
 
 def _tokens(config: Mapping) -> int:

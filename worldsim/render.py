@@ -48,7 +48,7 @@ class PremiumWorld(WorldModel):
         super().__init__(world.info, world.actions, teacher, world.heads, world.starts, fingerprint=world.fingerprint)
         self.intervals = intervals
 
-    def _sampler(self, steps: int | None) -> Sampler:
+    def sampler(self, steps: int | None = None) -> Sampler:
         return OdeSampler(ode_grid(self.intervals, self.info.shift).tolist())
 
 

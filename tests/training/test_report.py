@@ -180,7 +180,10 @@ def test_a_frozen_world_shows_one_frame_throughout():
 def test_a_strip_that_cannot_be_drawn_says_why():
     heldout = record_heldout(ToyGame(), split="validation", seed=0, episodes=2, max_steps=20, save_every=8)
     figures = strips.Artist(RealWorld(), ToyGame(), heldout, imagine.Settings(1, 2), 0, (0, 3, 9)).figures()
-    assert "2 held-out episodes of 20 to 20 steps have 0 windows" in figures["refused_strip_film"] and "strip_drift" in figures
+    assert (
+        "2 held-out episodes of 20 to 20 steps have 0 windows" in figures["refused_strip_film"]
+        and "strip_drift" in figures
+    )
     assert "held-out states have 4 frames before and 8 after; needed: 8" in figures["refused_strip_actions"]
     text = page.render([page.Entry("toy", TOLD, figures)])
     assert figures["refused_strip_actions"] in text

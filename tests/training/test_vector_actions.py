@@ -72,7 +72,7 @@ def test_every_broken_copy_plays_vectors_and_hears_what_its_fault_says(heldout):
 def test_the_action_strip_has_a_row_for_every_named_vector(heldout):
     artist = Artist(VectorWorld(), VectorGame(), heldout, imagine.Settings(steps=1, batch=4), 0, (0, 3, 9))
     strip = artist.actions()
-    assert strip.rows == ["rest", "left +1.0", "right +1.0  climb +1.0", "climb -1.0"]
+    assert strip.rows == ["rest", "left", "right  climb +1.0", "climb -1.0"]
     assert strip.frames.shape == (4, 6, 48, 64, 3) and np.array_equal(strip.frames[:, :3], strip.frames[:, 3:])
     (x, y, _), *others = (read(frame) for frame in strip.frames[:, 0])
     assert [(one[0] - x, one[1] - y) for one in others] == [(-4, 0), (4, -4), (0, 4)]
