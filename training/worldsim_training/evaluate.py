@@ -5,7 +5,7 @@
 Measured are the gain over copying the last known frame, 1 to 32 steps ahead, beside what the real game gains there with
 other luck (in a game whose luck can be changed); the sign test, whether opposite commands move the player opposite
 ways; and the collapse of 300-step rollouts. Definitions stand beside the formulas in `metrics`, `ceilings`, `control`
-and `collapse`. Each instrument first passes on the real game, or nothing is reported.
+and `collapse`. Each instrument first passes on the real game, or its figures are refused.
 """
 
 from __future__ import annotations

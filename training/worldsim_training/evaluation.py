@@ -78,7 +78,7 @@ class Evaluation:
 
     `ledger` keeps finished parts. `world` is what another process may load; without it determinism is tried within
     this one. `teacher` is the same world with its many-step teacher, for the battery. Raises ValueError where the world
-    and the game do not fit or an instrument fails on the real game.
+    and the game do not fit or the sign test fails on the real game; the other instruments' refusals are told.
     """
 
     model: WorldModel
