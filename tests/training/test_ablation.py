@@ -1,7 +1,6 @@
 """The ablation command: every cell is there, a second run does nothing, one that fails leaves the others alone."""
 
 import json
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -54,16 +53,15 @@ def cells_of(folder):
     return json.loads((folder / "run" / "ablation.json").read_text())["cells"]
 
 
-def test_processes_of_seeds_see_one_gpu_each(monkeypatch):
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs Linux's /proc")
+def test_processes_of_seeds_are_born_seeing_one_gpu_each(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-ab")
-    named = ablation.visible_gpus()
-    shares, seen = multiprocessing.SimpleQueue(), []
-    for gpu in named:
-        shares.put(gpu)
-    for _ in named:
-        ablation.see_one_gpu(shares)
-        seen.append(ablation.visible_gpus())
-    assert seen == [["5"], ["GPU-ab"]]
+    born_with = []
+    for gpu in ablation.visible_gpus():
+        with ablation.worker_seeing(gpu) as worker:
+            born_with += worker.submit(Path.read_bytes, Path("/proc/self/environ")).result().split(b"\0")
+    assert b"CUDA_VISIBLE_DEVICES=5" in born_with and b"CUDA_VISIBLE_DEVICES=GPU-ab" in born_with
+    assert ablation.visible_gpus() == ["5", "GPU-ab"]
 
 
 def test_every_cell_is_run_and_scored_at_its_own_number_of_steps(finished):

@@ -15,7 +15,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent import futures
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -165,16 +165,17 @@ def _link_stages(task: Task) -> None:
 
 
 def _train_together(config: AblationConfig, deadline: float) -> list[bool]:
-    """`train_seed` of all seeds, `workers` at a time, each in a process and, where there are as many, on a GPU of its
-    own."""
-    spawn = multiprocessing.get_context("spawn")
-    total = len(config.seeds) * sum(1 for _ in tasks(config, config.seeds[0]))
-    shares, gpus = spawn.SimpleQueue(), visible_gpus()
-    for worker in range(config.workers):
-        shares.put(gpus[worker % len(gpus)] if gpus else "")
-    pools = futures.ProcessPoolExecutor(config.workers, spawn, see_one_gpu, (shares,))
-    with pools as pool, tqdm(total=total, desc="ablation") as bar:
-        asked = [pool.submit(_train_aside, config, seed, deadline) for seed in config.seeds]
+    """`train_seed` of all seeds, dealt out to `workers` processes, each with a GPU of its own where there are as many."""
+    total, gpus = len(config.seeds) * sum(1 for _ in tasks(config, config.seeds[0])), visible_gpus()
+    with ExitStack() as stack, tqdm(total=total, desc="ablation") as bar:
+        workers = [
+            stack.enter_context(worker_seeing(gpus[number % len(gpus)] if gpus else ""))
+            for number in range(min(config.workers, len(config.seeds)))
+        ]
+        asked = [
+            workers[number % len(workers)].submit(_train_aside, config, seed, deadline)
+            for number, seed in enumerate(config.seeds)
+        ]
         left: set[futures.Future[bool]] = set(asked)
         while left:
             _, left = futures.wait(left, POLL_S)
@@ -188,9 +189,22 @@ def visible_gpus() -> list[str]:
     return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
 
 
-def see_one_gpu(shares: multiprocessing.SimpleQueue[str]) -> None:
-    """In a new process, before it touches CUDA: it sees the next GPU of the queue alone."""
-    os.environ["CUDA_VISIBLE_DEVICES"] = shares.get()
+def worker_seeing(gpu: str) -> futures.ProcessPoolExecutor:
+    """An executor whose one process, which runs when this returns, sees that GPU alone.
+
+    It is born with that setting: among what it imports first something looks at the GPUs, and later is too late.
+    """
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    try:
+        worker = futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        worker.submit(os.getpid).result()
+    finally:
+        if before is None:
+            del os.environ["CUDA_VISIBLE_DEVICES"]
+        else:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
+    return worker
 
 
 def _train_aside(config: AblationConfig, seed: int, deadline: float) -> bool:
