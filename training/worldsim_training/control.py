@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -13,7 +14,6 @@ from worldsim_envs.games import Game
 from worldsim_training import imagine, metrics
 from worldsim_training.heldout import HeldOut, Moment
 
-HOLD_STEPS = 8
 OPPOSITES = (("left", "right", 0), ("up", "down", 1), ("steer-", "steer+", 0))
 """Command that lowers a coordinate, command that raises it, axis of the coordinate in (x, y). A command is a button's
 channel, or a channel of kind axis with the way that it is pushed."""
@@ -47,13 +47,13 @@ def choose_trials(game: Game, heldout: HeldOut, count: int, *, past: int, rng: n
 
     Open means away from the walls (the extremes of the player's positions over all saved frames) along the command's
     axis, and away from the opponent, where the game has one. That is decided before anything is played, from where both
-    stand. ValueError where there are too few such states.
+    stand, and a player that is stunned is left out (`Game.is_obeyed`). ValueError where there are too few such states.
     """
     moments = [
         Moment(i, frame)
         for i, saved in enumerate(heldout.saved)
         for frame in saved
-        if past - 1 <= frame <= len(heldout.episodes[i].actions) - HOLD_STEPS
+        if past - 1 <= frame <= len(heldout.episodes[i].actions) - game.sign_test_steps
     ]
     player, opponent = (
         np.array([locate(heldout.episodes[m.episode].frames[m.frame]) or (np.nan, np.nan) for m in moments])
@@ -65,12 +65,13 @@ def choose_trials(game: Game, heldout: HeldOut, count: int, *, past: int, rng: n
     pairs, trials = opposites(game), []
     for turn, pair in enumerate(pairs):
         room = np.minimum(player[:, pair[2]] - walls[0, pair[2]], walls[1, pair[2]] - player[:, pair[2]])
-        open_states = rng.permutation(np.flatnonzero(clear & (room >= WALL_SHARE * game.width)))
+        open_states = (moments[i] for i in rng.permutation(np.flatnonzero(clear & (room >= WALL_SHARE * game.width))))
         needed = len(range(turn, count, len(pairs)))
-        if len(open_states) < needed:
-            found = f"{len(open_states)} of {len(moments)} held-out states"
+        chosen = list(islice((moment for moment in open_states if _is_obeyed(game, heldout, moment)), needed))
+        if len(chosen) < needed:
+            found = f"{len(chosen)} of {len(moments)} held-out states"
             raise ValueError(f"{found} leave room for {pair[0]} and {pair[1]}; the sign test needs {needed}")
-        trials += [Trial(moments[i], pair) for i in open_states[:needed]]
+        trials += [Trial(moment, pair) for moment in chosen]
     return trials
 
 
@@ -102,7 +103,7 @@ def imagined_displacements(
         moved = np.full((len(trials[part]), 2), np.nan)
         for j in range(2):
             vectors = [command_vector(model.actions, trial.commands[j]) for trial in trials[part]]
-            held = np.repeat([[model.actions.decode(vector)] for vector in vectors], HOLD_STEPS, axis=1)
+            held = np.repeat([[model.actions.decode(vector)] for vector in vectors], game.sign_test_steps, axis=1)
             painted, _ = imagine.play(model, state.clone(), held, settings)
             for i, trial in enumerate(trials[part]):
                 moved[i, j] = displacement(game, frames[part][i, -1], painted[i, -1], trial.commands[2])
@@ -136,7 +137,7 @@ def measure_control(
         "sign_test_score": float(own.mean()),
         "sign_test_real_score": float(reference.mean()),
         "sign_test_states": len(trials),
-        "sign_test_hold_steps": HOLD_STEPS,
+        "sign_test_hold_steps": game.sign_test_steps,
         "sign_test_unseen": int(np.isnan(imagined).any(axis=1).sum()),
         "sign_test_apart_pixels": _mean_apart(imagined),
         "sign_test_real_apart_pixels": _mean_apart(real),
@@ -160,8 +161,14 @@ def scores(displacements: np.ndarray) -> np.ndarray:
     return metrics.sign_credit(displacements[:, 0], displacements[:, 1])
 
 
+def _is_obeyed(game: Game, heldout: HeldOut, moment: Moment) -> bool:
+    """Whether the player can be moved at a saved state."""
+    game.restore(heldout.saved[moment.episode][moment.frame])
+    return game.is_obeyed()
+
+
 def _hold(game: Game, action) -> np.ndarray:
-    for _ in range(HOLD_STEPS):
+    for _ in range(game.sign_test_steps):
         frame, _, ended = game.step(action)
         if ended:
             break

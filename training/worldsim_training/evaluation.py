@@ -104,7 +104,7 @@ class Evaluation:
             self.plan.windows, past=self.model.info.window_frames, future=max(self.plan.horizons), rng=self._window_rng
         )
         ceiling = self.ledger.part("ceilings", lambda: self._ceilings(moments))
-        with tqdm(total=_frames(self.plan), unit="frame", desc="imagine", disable=not self.progress) as bar:
+        with tqdm(total=_frames(self.plan, self.game), unit="frame", desc="imagine", disable=not self.progress) as bar:
             settings = self._settings(bar.update)
             parts = [
                 self.ledger.part("gains", lambda: self._gains(moments, settings)),
@@ -189,9 +189,10 @@ class Evaluation:
         }
 
 
-def _frames(plan: Plan) -> int:
+def _frames(plan: Plan, game: Game) -> int:
     """Frames that a world paints, for the progress bar; the few of the episodes' ends are left out."""
-    own = plan.windows * max(plan.horizons) + 2 * plan.trials * control.HOLD_STEPS + plan.rollouts * plan.rollout_steps
+    held = 2 * plan.trials * game.sign_test_steps
+    own = plan.windows * max(plan.horizons) + held + plan.rollouts * plan.rollout_steps
     return own + (plan.battery.frames if plan.battery is not None else 0)
 
 

@@ -55,6 +55,8 @@ class Game(ABC):
     """Names of the numbers that `visible_state` gives; empty where it gives none."""
     draws_player: ClassVar[bool] = True
     """Whether the player is drawn where `player_xy` says; not so in a view through their eyes, or of gauges."""
+    sign_test_steps: ClassVar[int] = 8
+    """How long the sign test holds a command: enough to see a move, too short for much to get in its way."""
 
     @abstractmethod
     def reset(self, seed: int | np.random.SeedSequence) -> np.ndarray:
@@ -74,6 +76,11 @@ class Game(ABC):
     @abstractmethod
     def restore(self, state: Any) -> np.ndarray:
         """Go back to a saved state, exactly, and return the frame that was shown there."""
+
+    def is_obeyed(self) -> bool:
+        """Whether the next command moves the player, who is not stunned or thrown about; the sign test looks here for
+        states to begin from. RuntimeError before a reset."""
+        return True
 
     @abstractmethod
     def close(self) -> None:

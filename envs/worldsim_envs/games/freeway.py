@@ -30,7 +30,8 @@ SIZE = 64
 SCALE_X, SCALE_Y = (RIGHT - LEFT) / SIZE, (BOTTOM - TOP) / SIZE
 
 # RAM of the console (names from AtariARI; checked against the screen in tests/envs/test_freeway_game.py).
-RAM_PLAYER_Y, RAM_LOWEST_CAR_X = 14, 108
+RAM_PLAYER_Y, RAM_THROWN, RAM_LOWEST_CAR_X = 14, 106, 108
+"""The second one counts while a car throws the left chicken back, which hears nothing then; else it is 0."""
 LANES = 10
 # From a RAM coordinate to the screen column or row of a thing's middle; the chicken's row falls as its number grows.
 CAR_COLUMN, PLAYER_ROW, PLAYER_COLUMN = 1.0, 196.5, 47.5
@@ -60,6 +61,7 @@ class Freeway(AtariGame):
     height = width = SIZE
     actions = ACTIONS
     max_episode_steps = 2050
+    sign_test_steps = 4  # a little more than a lane
     effects = {"y": tuple(int(row[1] - row[0]) for row in ACTIONS.table)}
     state_names = ("player_y", *(f"opponent_{lane + 1}_x" for lane in range(LANES)))
 
@@ -79,6 +81,11 @@ class Freeway(AtariGame):
         cars = ram[RAM_LOWEST_CAR_X : RAM_LOWEST_CAR_X + LANES][::-1] + CAR_COLUMN
         player = PLAYER_ROW - ram[RAM_PLAYER_Y]
         return np.array([_frame_row(player), *((cars + 0.5 - LEFT) / SCALE_X - 0.5)])
+
+    def is_obeyed(self) -> bool:
+        """Whether the chicken is not being thrown back."""
+        self._check_shown("chicken")
+        return int(self._ale.getRAM()[RAM_THROWN]) == 0
 
     @classmethod
     def policies(cls) -> Mapping[str, PolicyFactory]:
