@@ -189,6 +189,8 @@ def test_distribution_matching_is_left_out_until_it_is_asked_for(finished, disti
         run(folder, data, stage="dmd")
     with pytest.raises(ValueError, match="world.release is 'best'; use one of distillation, dmd"):
         run(folder, data, "world.release=best")
+    with pytest.raises(ValueError, match="world.default_steps is 3; use one of 1, 2, 4"):
+        run(folder, data, "world.default_steps=3")
     with pytest.raises(FileNotFoundError, match="run stage=dmd to its end first"):
         run(folder, data, "world.release=dmd", stage="outcomes")
 
@@ -197,11 +199,12 @@ def test_a_world_is_released_from_the_stage_that_is_asked_for(finished, distille
     folder, data = distilled
     answers = []
     while not answers or not answers[-1]:
-        answers.append(run(folder, data, *DMD, "world.release=dmd", stop_after_s=1e-3))
+        answers.append(run(folder, data, *DMD, "world.release=dmd", "world.default_steps=1", stop_after_s=1e-3))
     assert answers.count(False) >= 6
     tensors, notes = checkpoint.load(folder / "run" / "dmd" / loop.CHECKPOINT)
     best = checkpoint.unpack("best", tensors)
     world = WorldModel.from_pretrained(folder / "run" / "world")
+    assert world.info.default_steps == 1
     assert all(torch.equal(best[name].bfloat16(), value) for name, value in world.denoiser.state_dict().items())
     assert set(json.loads((folder / "run/dmd/validation.json").read_text())) == {"1_step", "2_step", "4_step"}
     (start,) = weights(folder / "run" / "consistency" / "network").values()

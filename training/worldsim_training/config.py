@@ -195,6 +195,8 @@ class WorldConfig:
     """Shift of the 1, 2 and 4-step lists in play."""
     single_sigma: float = 1.0
     """Level of the one-step list; a little below 1 with `consistency.mean_share`, which keeps the mean at 1."""
+    default_steps: int = 2
+    """1, 2 or 4: network calls a frame of a play that asks for no other number."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     context: ContextConfig = field(default_factory=ContextConfig)

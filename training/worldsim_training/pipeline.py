@@ -166,6 +166,7 @@ class Pipeline:
             max_episode_steps=self.game.max_episode_steps,
             shift=self.world.shift,
             single_sigma=self.world.single_sigma,
+            default_steps=self.world.default_steps,
         )
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
         denoiser = self._load(self._released()).cpu()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from worldsim.sampler import NOMINAL_STEPS
 from worldsim_training import consistency, dmd, gates, loop, parallel, processes
 from worldsim_training.config import TrainingConfig, ValidationConfig
 
@@ -34,6 +35,8 @@ def check(config: TrainingConfig, validation: ValidationConfig) -> None:
         raise ValueError(f"validation on {seen}; it needs at least 1 clip and 2 frames")
     if world.data.clip_frames < 2:
         raise ValueError(f"world.data.clip_frames is {world.data.clip_frames}; a clip has at least 2 frames")
+    if world.default_steps not in NOMINAL_STEPS:
+        raise ValueError(f"world.default_steps is {world.default_steps}; use one of {', '.join(map(str, NOMINAL_STEPS))}")
     if world.release not in RELEASES:
         raise ValueError(f"world.release is {world.release!r}; use one of {', '.join(RELEASES)}")
     if config.scale not in parallel.SCALES:
