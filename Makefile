@@ -17,7 +17,7 @@ play: setup
 	@$(BIN)/worldsim play boxing
 
 test: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile
 
 lint: setup
 	@$(BIN)/ruff check
