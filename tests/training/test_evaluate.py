@@ -11,12 +11,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tiny import save_tiny_world, tiny_world
+from tiny import save_tiny_world, tiny_encounter, tiny_world
 from toy_game import HEIGHT, WIDTH, ToyGame, advance
 from toy_worlds import FrozenWorld, RealWorld
 
 from worldsim.heads import OutcomeHead
 from worldsim.world_model import Starts, WorldInfo, WorldModel
+from worldsim_envs.games.encounter import Encounter
 from worldsim_training import control, evaluate, evaluation, imagine
 from worldsim_training.battery.verdicts import REFUSED, judge
 from worldsim_training.collect import record_episode
@@ -178,6 +179,15 @@ def test_without_a_sound_collapse_test_all_else_is_measured_and_the_refusal_told
     (gate,) = (each for each in judge(report) if each.key == "collapsed")
     assert gate.verdict == REFUSED and gate.why == report["refused_collapse"]
     assert "no collapse: collapse test refused: it is Thursday" in evaluate.table(report)
+
+
+def test_a_world_of_encounter_is_judged_and_its_mush_collapses():
+    plan = replace(PLAN, episodes=15, episode_steps=160, windows=12, horizons=(1, 16), rollouts=2, real_rollouts=4)
+    settings = {"split": "validation", "seed": 0, "steps": 1, "progress": False}
+    report = evaluate.evaluate(tiny_encounter(), Encounter(), plan, **settings)
+    assert "refused_collapse" not in report
+    assert (report["collapse_check_real_rollouts"], report["collapse_check_mutants"]) == (3, 16)
+    assert report["collapsed"] == report["rollouts"] == 2
 
 
 def test_a_short_episode_gives_the_windows_that_it_has():

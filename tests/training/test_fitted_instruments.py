@@ -72,7 +72,7 @@ def score(tried, simulator, *names):
 
 def copies(tried):
     game, heldout, _ = tried
-    return broken(game, heldout, RealSimulator(game, heldout))
+    return broken(game, RealSimulator(game, heldout))
 
 
 def test_the_real_game_passes_all_three_at_their_ceilings(tried):

@@ -57,7 +57,7 @@ def test_every_broken_copy_plays_vectors_and_hears_what_its_fault_says(heldout):
     game, past = VectorGame(), Past.of(heldout, [Moment(0, 12), Moment(1, 20)], 4)
     sound = RealSimulator(game, heldout)
     actions = np.broadcast_to(np.array([0, 1, 1], np.float32), (2, 1, 24, 3))
-    copies = broken(game, heldout, sound)
+    copies = broken(game, sound)
     shown = {name: copy.play(past, actions, np.arange(2)).frames for name, copy in copies.items()}
     assert {frames.shape for frames in shown.values()} == {(2, 1, 24, 48, 64, 3)}
     turned = np.broadcast_to(np.array([1, 0, -1], np.float32), actions.shape)
@@ -86,7 +86,7 @@ def test_exact_branches_pass_the_real_game_and_flag_one_that_ignores_actions():
         bench = set_up(game, heldout, Size(branches=3, steps=4), past=4, seed=0, names=("control",))
         assert not bench.refused and bench.futures["branches"].actions.shape == (3, 2, 4, 3)
         real = RealSimulator(game, heldout)
-        sound, deaf = (bench.score(each) for each in (real, broken(game, heldout, real)["ignores actions"]))
+        sound, deaf = (bench.score(each) for each in (real, broken(game, real)["ignores actions"]))
     assert not failed(sound) and sound["control_c"] == 1.0
     assert "control_c" in failed(deaf)
 

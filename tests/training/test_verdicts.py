@@ -2,7 +2,7 @@
 
 import pytest
 
-from worldsim_training.battery.bars import BARS, bars_of, failed, passes
+from worldsim_training.battery.bars import BARS, bars_of, failed, measured_by, passes
 from worldsim_training.battery.verdicts import count, judge
 
 LUCKY = {"luck_reward_f1": 0.13, "luck_probe_ratio_16_worst": 13.2}
@@ -60,6 +60,16 @@ def test_the_four_verdicts_have_their_reasons():
     )
     assert count([*gates.values()]) == {"pass": 1, "fail": 2, "refused": 1, "not measured": len(gates) - 4}
     assert failed(figures) == ["onset_error", "end_recall"] and not passes("end_recall", None)
+
+
+def test_a_refusal_is_that_of_the_instrument_which_would_have_measured():
+    figures = {"refused_collapse": "a real rollout is smeared", "refused_features": "too few frames"}
+    gates = {gate.key: (gate.verdict, gate.why) for gate in judge(figures)}
+    for key in ("collapsed", "drift_1000_collapsed", "drift_1000_end_colour_emd"):
+        assert gates[key] == ("refused", "a real rollout is smeared")
+    assert gates["fd_share"] == ("refused", "too few frames")
+    assert gates["control_c"] == gates["deterministic_again"] == ("not measured", "")
+    assert measured_by("drift_10000_far") == "collapse" and measured_by("deterministic_again") is None
 
 
 def test_an_interval_that_crosses_its_bar_is_said():

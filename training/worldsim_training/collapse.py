@@ -1,8 +1,12 @@
 """The signs by which a long imagined rollout counts as collapsed.
 
-No sign has a limit of its own: `Limits.from_real` widens the range that real rollouts of the same split cover. A real
-rollout must therefore never be flagged, and each mutant of `mutants` must be; `evaluate` checks both before it judges
-a world.
+The scenes of one game may differ more from each other than a ruined picture of a scene differs from it. So sharpness
+and colours are those of a rollout beside its own opening, the real frames that it begins with; a sign that asks for no
+scene is read beside the whole game.
+
+No sign has a limit of its own: `Limits.from_real` widens the range that real rollouts of the same split cover, each
+beside its own opening too. A real rollout must therefore never be flagged, and each mutant of `mutants` must be;
+`evaluate` checks both before it judges a world.
 """
 
 from __future__ import annotations
@@ -16,6 +20,10 @@ from worldsim_training import metrics
 
 BLOCK = 64
 """Frames over which a picture statistic is averaged before it is judged."""
+TRAIL_STEPS = 20
+"""Steps whose change is compared with that of one: a smeared rollout shows them in one picture."""
+BLANK = 0.1
+"""Levels added on both sides of a ratio to an opening, which may be grey or empty."""
 
 REASONS = ("frozen", "stuck", "vanished", "smeared", "noise", "saturated")
 
@@ -25,22 +33,14 @@ Locate = Callable[[np.ndarray], tuple[float, float] | None]
 
 @dataclass(frozen=True)
 class Reference:
-    """What real frames of one game look like."""
+    """What holds for real frames of one game in all of its scenes."""
 
     frames: np.ndarray
     """(R, H, W, 3) float32 in 0..255, a sample of real frames."""
-    background: np.ndarray
-    """(H, W, 3) uint8, the median picture."""
     moving: np.ndarray
-    """(H, W) bool, the pixels that vary; sharpness and contrast are read there."""
-    colours: np.ndarray
-    """(3, 256) mean cumulative colour histogram."""
-    sharpness: float
-    """Mean Laplacian on the moving pixels, in levels."""
-    contrast: float
-    """Mean squared deviation from the background on the moving pixels."""
-    saturation: float
-    """Mean chroma, in levels."""
+    """(H, W) bool, the pixels that vary within a rollout; sharpness is read there."""
+    vivid_share: float
+    """Half of the share of coloured pixels: the chroma that so many pixels reach is that of a typical coloured one."""
     motion: float
     """Mean change a frame, in levels."""
     still_pixels: float
@@ -50,20 +50,15 @@ class Reference:
     def from_real(cls, rollouts: Sequence[np.ndarray], *, frames: int = 1000) -> Reference:
         """The reference of real rollouts, each (T, H, W, 3) uint8; keeps at most about `frames` of their frames."""
         stride = max(1, sum(len(rollout) for rollout in rollouts) // frames)
-        sample = np.concatenate([rollout[::stride] for rollout in rollouts])
-        moving = metrics.moving_pixels(sample)
+        samples = [rollout[::stride] for rollout in rollouts]
+        moving, sample = metrics.moving_pixels(*samples), np.concatenate(samples)
         if not moving.any():
             raise ValueError(f"{len(sample)} real frames hold no moving pixel; a still game has no collapse")
-        background = np.median(sample, axis=0).astype(np.uint8)
         changes = np.concatenate([metrics.changed_pixels(rollout) for rollout in rollouts])
         return cls(
             frames=sample.astype(np.float32),
-            background=background,
             moving=moving,
-            colours=metrics.colour_cumulative(sample).mean(axis=0),
-            sharpness=float(metrics.sharpness(sample, moving).mean()),
-            contrast=float(metrics.contrast(sample, background, moving).mean()),
-            saturation=float(metrics.saturation(sample).mean()),
+            vivid_share=0.5 * float(metrics.coloured_share(sample).mean()),
             motion=float(np.mean([metrics.motion(rollout).mean() for rollout in rollouts])),
             still_pixels=max(1.0, 0.1 * float(np.median(changes))),
         )
@@ -71,46 +66,73 @@ class Reference:
 
 @dataclass(frozen=True)
 class Signs:
-    """What one rollout shows; ratios are to real frames, extremes are over blocks of 64 frames."""
+    """What one rollout shows; extremes are over blocks of 64 frames."""
 
     still_steps: int
     """Longest run of steps without change."""
     stuck_steps: int
-    """Longest run of steps in which the player's sprite keeps its place (0 where the game cannot locate it)."""
+    """Longest run of steps in which the player keeps its place (0 where the game cannot locate it)."""
     missing_frames: int
     """Longest run of frames in which some sprite cannot be seen."""
     sharpness_low: float
+    """Sharpness of the moving pixels, ratio to the opening's."""
     sharpness_high: float
-    contrast_low: float
+    abruptness_low: float
+    """Share of the squared change over 20 steps that one step makes; what leaves a trail changes little by little."""
     motion_high: float
+    """Change a frame, ratio to the real game's."""
     saturation_low: float
+    """Chroma of a typical coloured pixel, ratio to the opening's: colours that fade or run into their limits show in
+    it, a scene that fills with gaudy things does not."""
     saturation_high: float
     colour_distance: float
-    """Largest distance of the colour histogram, in levels."""
+    """Largest distance of the colour histogram from the opening's, in levels."""
     nearest_db: float
-    """PSNR of the frame farthest from every real frame, in dB."""
+    """PSNR to the nearest real frame, the opening's among them, in dB, averaged over a block: one frame of an explosion
+    is far from all others in the real game too."""
+    farthest_db: float
+    """The same of the one frame that is farthest."""
 
 
-def read_signs(frames: np.ndarray, reference: Reference, sprites: Sequence[Locate] = (), *, stride: int = 10) -> Signs:
-    """Signs of one rollout (T, H, W, 3) uint8. sprites: the player's first. stride: of the neighbour search."""
-    sharp = metrics.moving_average(metrics.sharpness(frames, reference.moving) / reference.sharpness, BLOCK)
-    contrast = metrics.contrast(frames, reference.background, reference.moving) / reference.contrast
-    chroma = metrics.moving_average(metrics.saturation(frames) / reference.saturation, BLOCK)
-    colours = metrics.colour_distance(metrics.colour_cumulative(frames), reference.colours)
-    tracks = [sprite_track(frames, locate) for locate in sprites]
+def read_signs(
+    frames: np.ndarray,
+    opening: np.ndarray,
+    reference: Reference,
+    *,
+    player: Locate | None = None,
+    sprites: Sequence[Locate] = (),
+    stride: int = 10,
+) -> Signs:
+    """Signs of one rollout, or of a stretch of it, (T, H, W, 3) uint8.
+
+    opening: (K, H, W, 3) uint8, the real frames that the rollout begins with or goes on from. sprites: what must stay
+    in sight. stride: of the neighbour search.
+    """
+    sharp = _beside(*(metrics.sharpness(each, reference.moving) for each in (frames, opening)))
+    chroma = _beside(*(metrics.vividness(each, reference.vivid_share) for each in (frames, opening)))
+    colours, own = (metrics.colour_cumulative(each) for each in (frames, opening))
+    off = metrics.moving_average(metrics.colour_distance(colours, own.mean(axis=0)), BLOCK)
+    nearest = np.maximum(*(metrics.nearest_psnr(frames[::stride], real) for real in (reference.frames, opening)))
+    tracks = {locate: sprite_track(frames, locate) for locate in (player, *sprites) if locate is not None}
     return Signs(
         still_steps=metrics.longest_run(metrics.changed_pixels(frames) < reference.still_pixels),
-        stuck_steps=longest_stay(tracks[0]) if tracks else 0,
-        missing_frames=max((metrics.longest_run(np.isnan(track[:, 0])) for track in tracks), default=0),
+        stuck_steps=longest_stay(tracks[player]) if player is not None else 0,
+        missing_frames=max((metrics.longest_run(np.isnan(tracks[sprite][:, 0])) for sprite in sprites), default=0),
         sharpness_low=float(sharp.min()),
         sharpness_high=float(sharp.max()),
-        contrast_low=float(metrics.moving_average(contrast, BLOCK).min()),
+        abruptness_low=float(metrics.abruptness(frames, steps=TRAIL_STEPS, length=BLOCK).min()),
         motion_high=float(metrics.moving_average(metrics.motion(frames) / reference.motion, BLOCK).max()),
         saturation_low=float(chroma.min()),
         saturation_high=float(chroma.max()),
-        colour_distance=float(metrics.moving_average(colours, BLOCK).max()),
-        nearest_db=float(metrics.nearest_psnr(frames[::stride], reference.frames).min()),
+        colour_distance=float(off.max()),
+        nearest_db=float(metrics.moving_average(nearest, max(1, BLOCK // stride)).min()),
+        farthest_db=float(nearest.min()),
     )
+
+
+def _beside(values: np.ndarray, opening: np.ndarray) -> np.ndarray:
+    """Averages over blocks of a statistic of frames (T,), ratio to its median over the opening (K,)."""
+    return metrics.moving_average((values + BLANK) / (np.median(opening) + BLANK), BLOCK)
 
 
 def sprite_track(frames: np.ndarray, locate: Locate) -> np.ndarray:
@@ -136,7 +158,7 @@ class Limits:
     stuck_steps: int
     missing_frames: int
     sharpness: tuple[float, float]
-    contrast: float
+    abruptness: float
     motion: float
     saturation: tuple[float, float]
     colour_distance: float
@@ -154,10 +176,10 @@ class Limits:
 
         return cls(
             still_steps=max(64, 2 * int(highest("still_steps"))),
-            stuck_steps=max(64, 2 * int(highest("stuck_steps"))),
+            stuck_steps=max(64, 3 * int(highest("stuck_steps"))),  # random play stands longer than most players
             missing_frames=max(16, 2 * int(highest("missing_frames"))),
             sharpness=(0.5 * lowest("sharpness_low"), 2.0 * highest("sharpness_high")),
-            contrast=0.6 * lowest("contrast_low"),
+            abruptness=0.3 * lowest("abruptness_low"),
             motion=4.0 * highest("motion_high"),
             saturation=(0.75 * lowest("saturation_low"), 1.33 * highest("saturation_high")),
             colour_distance=max(6.0, 4.0 * highest("colour_distance")),
@@ -174,7 +196,7 @@ def collapse_reasons(signs: Signs, limits: Limits) -> tuple[str, ...]:
         "frozen": signs.still_steps >= limits.still_steps,
         "stuck": signs.stuck_steps >= limits.stuck_steps,
         "vanished": signs.missing_frames >= limits.missing_frames,
-        "smeared": not (signs.sharpness_low >= limits.sharpness[0] and signs.contrast_low >= limits.contrast),
+        "smeared": not (signs.sharpness_low >= limits.sharpness[0] and signs.abruptness_low >= limits.abruptness),
         "noise": not (
             signs.sharpness_high <= limits.sharpness[1]
             and signs.motion_high <= limits.motion

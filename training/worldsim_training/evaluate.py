@@ -33,9 +33,10 @@ from worldsim.worlds import world_path
 from worldsim_envs.games import Game, source_game
 from worldsim_training import openings
 from worldsim_training.battery import measure
-from worldsim_training.battery.bars import MEASURED_BY
+from worldsim_training.battery.bars import measured_by
 from worldsim_training.battery.ledger import Figures, Ledger
 from worldsim_training.battery.students import weights_sha256
+from worldsim_training.battery.tryouts import INSTRUMENTS
 from worldsim_training.battery.verdicts import FAIL, PASS, Gate, judge
 from worldsim_training.episodes import SPLITS, write_whole
 from worldsim_training.evaluation import FULL, QUICK, Evaluation, Plan, check_fit
@@ -248,7 +249,7 @@ def _battery_lines(report: Mapping) -> list[str]:
     lines = [
         f"  {gate.key} {gate.value:.3f} (wanted {gate.wanted}{_luck(gate)}){'' if gate.verdict == PASS else ' FAILS'}"
         for gate in judge(report)
-        if gate.key in MEASURED_BY and gate.verdict in (PASS, FAIL)
+        if measured_by(gate.key) in INSTRUMENTS and gate.verdict in (PASS, FAIL)
     ]
     lines += [
         f"  no {key.removeprefix('refused_')}: {why}" for key, why in report.items() if key.startswith("refused_")

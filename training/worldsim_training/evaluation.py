@@ -138,7 +138,8 @@ class Evaluation:
         """The judge of long rollouts, or why there is none: then all else is measured without them."""
         try:
             self.plan = fitted(self.plan, self.heldout)
-            return _appointed(self.game, self.heldout, self.plan, self._judge_rng)
+            past = self.model.info.window_frames
+            return _appointed(self.game, self.heldout, self.plan, past, self._judge_rng)
         except ValueError as error:
             return None, {"refused_collapse": str(error)}
 
@@ -218,14 +219,18 @@ def fitted(plan: Plan, heldout: HeldOut) -> Plan:
 
 
 def _appointed(
-    game: Game, heldout: HeldOut, plan: Plan, rng: np.random.Generator
+    game: Game, heldout: HeldOut, plan: Plan, past: int, rng: np.random.Generator
 ) -> tuple[stability.Judge, dict[str, int]]:
-    """The collapse test, checked. Episodes are dealt into three: what the game looks like, the limits, the check."""
+    """The collapse test, checked. Episodes are dealt into three: what the game looks like, the limits, the check.
+
+    past: frames that the world remembers, and so the length of an opening.
+    """
     looks, widths, checks = ([*heldout.cut(third, plan.rollout_steps)] for third in heldout.thirds())
     widths, checks = (_thinned(rollouts, plan.real_rollouts) for rollouts in (widths, checks))
     random = [i for i, policy in enumerate(heldout.policies) if policy == "random"]  # as the world will be played
     ends = [*heldout.cut(random, plan.rollout_steps)] or [*looks, *widths, *checks]
-    judge = stability.appoint_judge(game, looks, widths, ends)
+    scenes = {i: [*heldout.cut([i], plan.rollout_steps)] for i in range(len(heldout.episodes))}
+    judge = stability.appoint_judge(game, looks, widths, ends, opening_frames=past, scenes=scenes)
     tried = stability.check_judge(judge, checks, rng)
     return judge, {"collapse_check_real_rollouts": len(checks), "collapse_check_mutants": tried}
 

@@ -51,15 +51,31 @@ def faded(frames: np.ndarray, onset: int, *, gain: float = 0.5) -> np.ndarray:
 
 
 def erased(frames: np.ndarray, onset: int, track: np.ndarray, *, size: int = 11) -> np.ndarray:
-    """The sprite at `track` (T, 2), in (x, y) pixels, is replaced by the background, the rollout's median picture."""
-    background, out = np.median(frames, axis=0).astype(np.uint8), frames.copy()
-    for t in range(onset, len(frames)):
-        if np.isnan(track[t]).any():
-            continue
-        x, y = track[t].round().astype(int)
-        box = (slice(max(0, y - size), y + size + 1), slice(max(0, x - size), x + size + 1))
-        out[t][box] = background[box]
+    """The sprite at `track` (T, 2), in (x, y) pixels, is replaced by the scene behind it."""
+    boxes, out = _boxes(frames, track, size), frames.copy()
+    background = _behind(frames, boxes)
+    out[onset:] = np.where(boxes[onset:, ..., None], background, frames[onset:])
     return out
+
+
+def _boxes(frames: np.ndarray, track: np.ndarray, size: int) -> np.ndarray:
+    """(T, H, W) bool, the square around a sprite; none where it is not seen."""
+    boxes = np.zeros(frames.shape[:3], bool)
+    for t in np.flatnonzero(~np.isnan(track).any(axis=1)):
+        x, y = track[t].round().astype(int)
+        boxes[t, max(0, y - size) : y + size + 1, max(0, x - size) : x + size + 1] = True
+    return boxes
+
+
+def _behind(frames: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """The scene without a sprite, (H, W, 3) uint8: each pixel's median over the frames whose box leaves it free, or
+    the nearest such pixel of its row where it is never free."""
+    free = (~boxes).sum(axis=0)
+    ranked = np.sort(np.where(boxes[..., None], np.uint8(255), frames), axis=0)  # what is free comes first
+    middle = np.take_along_axis(ranked, (np.maximum(free - 1, 0) // 2)[None, ..., None], axis=0)[0]
+    columns = np.arange(frames.shape[2])
+    steps = np.abs(columns[:, None] - columns) + len(columns) * (free == 0)[:, None]  # (H, W, W)
+    return np.take_along_axis(middle, steps.argmin(axis=-1)[..., None], axis=1)
 
 
 def _joined(before: np.ndarray, broken: np.ndarray) -> np.ndarray:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from worldsim_training.collapse import (
     BLOCK,
     REASONS,
     Limits,
+    Locate,
     Reference,
     Signs,
     collapse_reasons,
@@ -38,29 +39,54 @@ class Judge:
     game: Game
     reference: Reference
     limits: Limits
+    opening_frames: int
+    """Frames at the beginning of a real rollout that count as its opening."""
     real_end: dict[str, Any]
     """`end_statistics` of real rollouts."""
+    scene_ends: Mapping[int, dict[str, Any]] = field(default_factory=dict)
+    """The same of the rollouts of single held-out episodes, by number; where an episode is too short, there is none."""
 
-    def signs(self, frames: np.ndarray) -> Signs:
-        """Signs of one rollout (T, H, W, 3) uint8."""
-        return _signs(self.game, self.reference, frames)
+    def signs(self, frames: np.ndarray, opening: np.ndarray) -> Signs:
+        """Signs of one rollout (T, H, W, 3) uint8 that goes on from real frames (K, H, W, 3)."""
+        return _signs(self.game, self.reference, frames, opening)
 
     def reasons(self, frames: np.ndarray) -> tuple[str, ...]:
-        """Why one rollout counts as collapsed; empty where it does not."""
-        return collapse_reasons(self.signs(frames), self.limits)
+        """Why one rollout that begins with its opening counts as collapsed; empty where it does not."""
+        return collapse_reasons(self.signs(frames, frames[: self.opening_frames]), self.limits)
+
+    def against_real(self, ends: Sequence[np.ndarray], moments: Sequence[Moment]) -> dict[str, float]:
+        """The last frames of rollouts from these moments against real ones: motion against all of them, what hangs on
+        the scene against those of the same episodes."""
+        end, real = end_statistics(ends, self.reference), self.real_end
+        scenes = [self.scene_ends.get(moment.episode, real) for moment in moments]
+        alike = {name: np.mean([scene[name] for scene in scenes], axis=0) for name in real}
+        return {
+            "end_motion_ratio": end["motion"] / real["motion"],
+            "end_sharpness_ratio": float(end["sharpness"] / alike["sharpness"]),
+            "end_saturation_ratio": float(end["saturation"] / alike["saturation"]),
+            "end_colour_emd": float(metrics.colour_distance(end["colours"], alike["colours"])),
+        }
 
 
 def appoint_judge(
-    game: Game, looks: Sequence[np.ndarray], widths: Sequence[np.ndarray], ends: Sequence[np.ndarray]
+    game: Game,
+    looks: Sequence[np.ndarray],
+    widths: Sequence[np.ndarray],
+    ends: Sequence[np.ndarray],
+    *,
+    opening_frames: int,
+    scenes: Mapping[int, Sequence[np.ndarray]] | None = None,
 ) -> Judge:
     """The judge that real rollouts make: `looks` say what the game looks like, `widths` how far a real rollout strays.
 
     Neither may share an episode with the other, nor with the rollouts of `check_judge`. The ends of `ends`, best played
-    by the policy that plays in the world, are what the ends of imagined rollouts are compared with.
+    by the policy that plays in the world, are what the ends of imagined rollouts are compared with; where the scene
+    decides, those of `scenes`, the rollouts of each held-out episode. An opening is as long as a world's memory.
     """
     reference = Reference.from_real(looks)
-    limits = Limits.from_real([_signs(game, reference, frames) for frames in widths])
-    return Judge(game, reference, limits, end_statistics(ends, reference))
+    limits = Limits.from_real([_signs(game, reference, frames, frames[:opening_frames]) for frames in widths])
+    of_scenes = {i: end_statistics(each, reference) for i, each in (scenes or {}).items() if len(each)}
+    return Judge(game, reference, limits, opening_frames, end_statistics(ends, reference), of_scenes)
 
 
 def check_judge(judge: Judge, rollouts: Sequence[np.ndarray], rng: np.random.Generator) -> int:
@@ -69,7 +95,7 @@ def check_judge(judge: Judge, rollouts: Sequence[np.ndarray], rng: np.random.Gen
     ValueError where a real rollout counts as collapsed or a mutant does not: then it may judge no world.
     """
     for frames in rollouts:
-        signs = judge.signs(frames)
+        signs = judge.signs(frames, frames[: judge.opening_frames])
         if reasons := collapse_reasons(signs, judge.limits):
             raise ValueError(f"collapse test refused: a real rollout is {' and '.join(reasons)} by it: {signs}")
     tried = 0
@@ -87,14 +113,12 @@ def make_mutants(
 ) -> dict[str, tuple[np.ndarray, frozenset[str]]]:
     """Broken copies of a real rollout that break halfway, and for each the signs of which one must show."""
     half = len(frames) // 2
-    sprites = {"player": game.player_xy} if game.draws_player else {}
-    sprites |= {"opponent": game.opponent_xy} if game.reads_opponent() else {}
     erased = {
         f"{name} erased": (
             mutants.erased(frames, half, sprite_track(frames, locate)),
             frozenset({"vanished", "smeared"}),
         )
-        for name, locate in sprites.items()
+        for name, locate in _sprites(game).items()
     }
     return {
         "frozen": (mutants.frozen(frames, half, rng), frozenset({"frozen"})),
@@ -129,7 +153,7 @@ def roll_out(
     game: Game,
     heldout: HeldOut,
     moments: Sequence[Moment],
-    play: Callable[[WorldState, np.ndarray, imagine.Settings], Sequence[T]],
+    play: Callable[[np.ndarray, WorldState, np.ndarray, imagine.Settings], Sequence[T]],
     *,
     length: int,
     rng: np.random.Generator,
@@ -137,14 +161,16 @@ def roll_out(
 ) -> list[T]:
     """What `play` answers for each of so many worlds, which begin at held-out moments, under random held actions.
 
-    play: (state of B worlds, their actions (B, length), settings of the batch) -> one answer a world.
+    play: (the real frames (B, K, H, W, 3) that B worlds remember, their state, their actions (B, length), settings of
+    the batch) -> one answer a world.
     """
     frames, past = heldout.context(moments, model.info.window_frames)
     actions = held_actions(game, len(moments), length, rng)
     seeds = rng.integers(2**31, size=len(moments))
 
     def work(part: slice, settings: imagine.Settings) -> Sequence[T]:
-        return play(imagine.begin(model, frames[part], past[part], seeds[part]), actions[part], settings)
+        state = imagine.begin(model, frames[part], past[part], seeds[part])
+        return play(frames[part], state, actions[part], settings)
 
     return [*chain(*imagine.in_batches(len(moments), settings, work))]
 
@@ -162,10 +188,13 @@ def measure_stability(
     """Imagine rollouts under random held actions and judge each: counts of collapses, and the state of their ends."""
 
     def play(
-        state: WorldState, actions: np.ndarray, settings: imagine.Settings
+        openings: np.ndarray, state: WorldState, actions: np.ndarray, settings: imagine.Settings
     ) -> list[tuple[Signs, np.ndarray, bool]]:
         painted, over = imagine.play(model, state, actions, settings)
-        return [(judge.signs(x), x[-BLOCK:].copy(), bool(ended.any())) for x, ended in zip(painted, over, strict=True)]
+        return [
+            (judge.signs(frames, opening), frames[-BLOCK:].copy(), bool(ended.any()))
+            for frames, opening, ended in zip(painted, openings, over, strict=True)
+        ]
 
     past = model.info.window_frames
     future = min(length, heldout.room(rollouts, past=past))  # what was recorded there is not compared with
@@ -180,22 +209,19 @@ def measure_stability(
         "rollout_steps": length,
         **{f"collapsed_{name}": counts[name] for name in REASONS},
         "rollouts_with_predicted_end": sum(ended),
-        **against_real(end_statistics(ends, judge.reference), judge.real_end),
-        "nearest_real_db_min": min(sign.nearest_db for sign in signs),
+        **judge.against_real(ends, moments),
+        "nearest_real_db_min": min(sign.farthest_db for sign in signs),
         "still_steps_max": max(sign.still_steps for sign in signs),
         "stuck_steps_max": max(sign.stuck_steps for sign in signs),
         "missing_frames_max": max(sign.missing_frames for sign in signs),
     }
 
 
-def _signs(game: Game, reference: Reference, frames: np.ndarray) -> Signs:
-    return read_signs(frames, reference, (game.player_xy, game.opponent_xy))
+def _signs(game: Game, reference: Reference, frames: np.ndarray, opening: np.ndarray) -> Signs:
+    return read_signs(frames, opening, reference, player=game.player_xy, sprites=[*_sprites(game).values()])
 
 
-def against_real(end: dict, real: dict) -> dict[str, float]:
-    return {
-        "end_motion_ratio": end["motion"] / real["motion"],
-        "end_sharpness_ratio": end["sharpness"] / real["sharpness"],
-        "end_saturation_ratio": end["saturation"] / real["saturation"],
-        "end_colour_emd": float(metrics.colour_distance(end["colours"], real["colours"])),
-    }
+def _sprites(game: Game) -> dict[str, Locate]:
+    """Who is drawn, and where in a frame."""
+    sprites = {"player": game.player_xy} if game.draws_player else {}
+    return sprites | ({"opponent": game.opponent_xy} if game.reads_opponent() else {})

@@ -101,8 +101,15 @@ MEASURED_BY = {
     "picture_sharpness_ratio": "pictures",
     "picture_motion_ratio": "pictures",
     "picture_colour_emd": "pictures",
+    "collapsed": "collapse",
+    **{key: "collapse" for key in BARS if key.startswith("drift_")},
 }
-"""The instrument of the battery that gives each of those figures, where one does."""
+"""The instrument that gives each of those figures, where one that may be refused does; see `measured_by`."""
+
+
+def measured_by(key: str) -> str | None:
+    """The instrument that gives a figure, whose refusal is told as `refused_...`; None where none can be refused."""
+    return MEASURED_BY.get(_of_1000(key))
 
 
 def bars_of(figures: Mapping[str, object]) -> dict[str, Bar]:

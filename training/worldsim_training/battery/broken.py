@@ -9,12 +9,12 @@ import numpy as np
 
 from worldsim.action import ActionSpec
 from worldsim_envs.games import Game
+from worldsim_training import mutants
 from worldsim_training.battery.simulator import Past, Played, Simulator
-from worldsim_training.heldout import HeldOut
+from worldsim_training.collapse import sprite_track
 
 BLUR_PIXELS, NOISE_LEVELS, DRIFT_PER_STEP = 0.7, 4.0, 0.005
 DROPPED, ENDING = 0.2, 0.05
-ERASED_PIXELS = 11
 OPPOSITE = {"up": "down", "down": "up", "left": "right", "right": "left"}
 
 Change = Callable[[Past, np.ndarray, np.ndarray], np.ndarray]
@@ -58,7 +58,7 @@ class DoubleSpeed:
         return Played(fast.frames[:, :, 1::2], rewards, fast.ended[:, :, 1::2])
 
 
-def broken(game: Game, heldout: HeldOut, sound: Simulator) -> dict[str, Simulator]:
+def broken(game: Game, sound: Simulator) -> dict[str, Simulator]:
     """The faults by name, each on the sound simulator; without the erased opponent where the game reads none."""
     copies = {
         "frozen": OtherShow(sound, _frozen),
@@ -75,10 +75,7 @@ def broken(game: Game, heldout: HeldOut, sound: Simulator) -> dict[str, Simulato
     }
     if not game.reads_opponent():
         return copies
-    erase = _eraser(game, heldout)
-    return copies | {
-        "opponent erased": OtherShow(sound, lambda past, played, seeds: _shown(played, erase(played.frames)))
-    }
+    return copies | {"opponent erased": OtherShow(sound, lambda past, played, seeds: _erased(game, past, played))}
 
 
 def blur(frames: np.ndarray, *, pixels: float = BLUR_PIXELS) -> np.ndarray:
@@ -138,19 +135,13 @@ def _dropped(game: Game, actions: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     return np.where(lost.reshape(len(lost), 1, -1, *[1] * (actions.ndim - 3)), rest, actions)
 
 
-def _eraser(game: Game, heldout: HeldOut) -> Callable[[np.ndarray], np.ndarray]:
-    background = np.median(np.concatenate([one.frames[::8] for one in heldout.episodes]), axis=0).astype(np.uint8)
-
-    def erase(frames: np.ndarray) -> np.ndarray:
-        out = frames.copy()
-        for frame in out.reshape(-1, *frames.shape[-3:]):
-            if (place := game.opponent_xy(frame)) is not None:
-                x, y = (round(at) for at in place)
-                box = tuple(slice(max(0, at - ERASED_PIXELS), at + ERASED_PIXELS + 1) for at in (y, x))
-                frame[box] = background[box]
-        return out
-
-    return erase
+def _erased(game: Game, past: Past, played: Played) -> Played:
+    """The opponent is replaced by the scene behind it."""
+    seen, frames = past.frames.shape[1], np.empty_like(played.frames)
+    for b, n in np.ndindex(frames.shape[:2]):
+        whole = np.concatenate([past.frames[b], played.frames[b, n]])
+        frames[b, n] = mutants.erased(whole, seen, sprite_track(whole, game.opponent_xy))[seen:]
+    return _shown(played, frames)
 
 
 def _drifting(past: Past, played: Played, seeds: np.ndarray) -> Played:

@@ -44,19 +44,17 @@ def measure_drift(
     every real frame; `frozen_64` steps without change. Keys begin with `drift_{length}_`.
     """
 
-    def play(state: WorldState, actions: np.ndarray, settings: imagine.Settings) -> list[Rollout]:
+    def play(openings: np.ndarray, state: WorldState, actions: np.ndarray, settings: imagine.Settings) -> list[Rollout]:
         signs = []
         for first in range(0, length, STRETCH):
             painted, _ = imagine.play(model, state, actions[:, first : first + STRETCH], settings)
-            signs.append([judge.signs(one) for one in painted])
+            signs.append([judge.signs(*pair) for pair in zip(painted, openings, strict=True)])
         ends = [one[-BLOCK:].copy() for one in painted]
         return [Rollout(each, end) for each, end in zip(zip(*signs, strict=True), ends, strict=True)]
 
     moments = heldout.moments(rollouts, past=model.info.window_frames, future=1, rng=rng)
     played = stability.roll_out(model, judge.game, heldout, moments, play, length=length, rng=rng, settings=settings)
-    figures = _events(played, judge, length) | stability.against_real(
-        stability.end_statistics([one.end for one in played], judge.reference), judge.real_end
-    )
+    figures = _events(played, judge, length) | judge.against_real([one.end for one in played], moments)
     return {f"drift_{length}_{key}": value for key, value in figures.items()}
 
 
@@ -70,7 +68,7 @@ def _events(played: Sequence[Rollout], judge: stability.Judge, length: int) -> d
         "collapsed": len(broken),
         **{f"collapsed_{name}": counts[name] for name in REASONS},
         "first_collapse_step": min(broken) * STRETCH if broken else length,
-        "far": sum(any(signs.nearest_db < FAR_DB for signs in one.signs) for one in played),
+        "far": sum(any(signs.farthest_db < FAR_DB for signs in one.signs) for one in played),
         "frozen_64": sum(any(signs.still_steps >= BLOCK for signs in one.signs) for one in played),
-        "nearest_real_db_min": min(signs.nearest_db for one in played for signs in one.signs),
+        "nearest_real_db_min": min(signs.farthest_db for one in played for signs in one.signs),
     }

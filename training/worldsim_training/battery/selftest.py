@@ -65,7 +65,7 @@ def self_test(
     bench = set_up(game, heldout, plan.size, past=plan.past, seed=seed, names=plan.names)
     sound = remembering(bench, RealSimulator(game, heldout))
     out: dict[str, Figures] = {}
-    for name, simulator in ({REAL: sound} | broken(game, heldout, sound)).items():
+    for name, simulator in ({REAL: sound} | broken(game, sound)).items():
         narrow = plan.names
         if name != REAL and not plan.whole:
             narrow = tuple(MEASURED_BY[key] for key in [meant_for(name, out[REAL])] if key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from worldsim_training.battery.bars import ANY, BY_LUCK, MEASURED_BY, Bar, bars_of, passes
+from worldsim_training.battery.bars import ANY, BY_LUCK, Bar, bars_of, measured_by, passes
 
 PASS, FAIL, REFUSED, UNMEASURED = "pass", "fail", "refused", "not measured"
 VERDICTS = (PASS, FAIL, REFUSED, UNMEASURED)
@@ -56,8 +56,7 @@ def _gate(key: str, limits: Bar, figures: Mapping) -> Gate:
 
 def _verdict(key: str, limits: Bar, interval: tuple[float, float] | None, figures: Mapping) -> tuple[str, str]:
     if key not in figures:
-        long = key == "collapsed" or key.startswith("drift_")
-        refusal = figures.get(f"refused_{'collapse' if long else MEASURED_BY.get(key)}")
+        refusal = figures.get(f"refused_{measured_by(key)}")
         return (REFUSED, str(refusal)) if refusal else (UNMEASURED, "")
     if figures[key] is None:
         return FAIL, "it has no meaning on what this world showed"

@@ -15,11 +15,12 @@ from worldsim_training.metrics.features import Whitening, frechet_distance, hist
 from worldsim_training.metrics.frames import (
     MSE_FLOOR,
     PEAK,
+    abruptness,
     bootstrap_interval,
     changed_pixels,
     colour_cumulative,
     colour_distance,
-    contrast,
+    coloured_share,
     gain_over,
     longest_run,
     motion,
@@ -31,6 +32,7 @@ from worldsim_training.metrics.frames import (
     sharpness,
     sign_credit,
     squared_error,
+    vividness,
 )
 from worldsim_training.metrics.ranks import mean_maximum_rank_violation, ranks, spearman
 
@@ -38,13 +40,14 @@ __all__ = [
     "MSE_FLOOR",
     "PEAK",
     "Whitening",
+    "abruptness",
     "agreement",
     "apart_by",
     "bootstrap_interval",
     "changed_pixels",
     "colour_cumulative",
     "colour_distance",
-    "contrast",
+    "coloured_share",
     "control_score",
     "determination",
     "event_f1",
@@ -68,5 +71,6 @@ __all__ = [
     "sign_credit",
     "spearman",
     "squared_error",
+    "vividness",
     "whitening",
 ]

@@ -89,17 +89,37 @@ def sharpness(frames: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
 
 def saturation(frames: np.ndarray) -> np.ndarray:
     """Mean distance between the strongest and the weakest channel of a pixel (HSV chroma), (...) float64 in levels."""
-    channels = np.moveaxis(frames, -1, 0)  # an outer axis is far faster to reduce than one of length 3
-    return (channels.max(axis=0) - channels.min(axis=0)).mean(axis=(-2, -1))
+    return _chroma(frames).mean(axis=(-2, -1))
 
 
-def contrast(frames: np.ndarray, background: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Mean squared deviation from the background (H, W, 3) on the pixels of mask (H, W), (...) in squared levels.
+def coloured_share(frames: np.ndarray, *, levels: int = 16) -> np.ndarray:
+    """Share of a frame's pixels with a chroma over `levels`, (...) float64 in [0, 1]."""
+    return (_chroma(frames) > levels).mean(axis=(-2, -1))
 
-    Whatever spreads a sprite over more pixels, blur or trail, keeps its sum and loses its square.
+
+def vividness(frames: np.ndarray, share: float) -> np.ndarray:
+    """Chroma that `share` of a frame's pixels reach, one pixel at least, (...) uint8 in levels.
+
+    With half of the `coloured_share` this is the chroma of a typical coloured pixel: whatever fades or strengthens
+    every colour scales it, while something gaudy that covers a part of the picture, which `saturation` follows, does
+    not.
     """
-    deviation = frames[..., mask, :].astype(np.float32) - background[mask].astype(np.float32)
-    return np.square(deviation).mean(axis=(-2, -1), dtype=np.float64)
+    chroma = _chroma(frames).reshape(*frames.shape[:-3], -1)
+    rank = min(int(share * chroma.shape[-1]), chroma.shape[-1] - 1)
+    return np.sort(chroma, axis=-1)[..., -1 - rank]
+
+
+def abruptness(frames: np.ndarray, *, steps: int, length: int) -> np.ndarray:
+    """How much of what changes over `steps` steps one step changes: mean squared change over one of them by that over
+    all, each averaged over `length` frames, (T - steps - length + 1,) float64; one value where T is less.
+
+    A sharp sprite jumps on; one that leaves a trail of n frames has 1/n^2 of its change a step. It is 1 where nothing
+    changes, and asks neither how much moves nor before what.
+    """
+    steps = min(steps, len(frames) - 1)
+    one = squared_error(frames[steps:], frames[steps - 1 : -1])
+    all_ = squared_error(frames[steps:], frames[:-steps])
+    return (moving_average(one, length) + MSE_FLOOR) / (moving_average(all_, length) + MSE_FLOOR)
 
 
 def colour_cumulative(frames: np.ndarray) -> np.ndarray:
@@ -130,9 +150,11 @@ def nearest_psnr(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
     return 10.0 * np.log10(PEAK**2 / np.maximum(errors.numpy(), MSE_FLOOR))
 
 
-def moving_pixels(frames: np.ndarray, *, levels: float = 8.0) -> np.ndarray:
-    """Pixels that vary over real frames (N, H, W, 3): standard deviation over `levels` in some channel, (H, W) bool."""
-    return frames.std(axis=0, dtype=np.float32).max(axis=-1) > levels
+def moving_pixels(*scenes: np.ndarray, levels: float = 8.0) -> np.ndarray:
+    """Pixels that vary over the real frames (N, H, W, 3) of a scene, (H, W) bool: over `levels` standard deviation in
+    some channel. Of several scenes the variances are averaged, so that what tells them apart does not count."""
+    variance = sum(frames.var(axis=0, dtype=np.float32) for frames in scenes) / len(scenes)
+    return np.sqrt(variance).max(axis=-1) > levels
 
 
 def longest_run(flags: np.ndarray) -> int:
@@ -155,3 +177,9 @@ def sign_credit(back: np.ndarray, forth: np.ndarray, *, dead_zone: float = 0.5) 
     world scores 0 and a world that ignores commands at most .25 (KCtrl sign test of ForgeWM).
     """
     return (back < -dead_zone) & (forth > dead_zone)
+
+
+def _chroma(frames: np.ndarray) -> np.ndarray:
+    """(..., H, W) uint8."""
+    channels = np.moveaxis(frames, -1, 0)  # an outer axis is far faster to reduce than one of length 3
+    return channels.max(axis=0) - channels.min(axis=0)

@@ -1,0 +1,192 @@
+"""The collapse test: real rollouts of one scene and of many, against broken copies of them."""
+
+import numpy as np
+import pytest
+from toy_game import ToyGame
+
+from worldsim_envs.encounter.scene import PLACES
+from worldsim_envs.games.encounter import Encounter
+from worldsim_training import collapse, mutants, stability
+from worldsim_training.battery.broken import broken
+from worldsim_training.battery.simulator import Past, Played
+from worldsim_training.collect import record_episode
+from worldsim_training.heldout import Moment
+from worldsim_training.stability import appoint_judge, check_judge, make_mutants
+
+FRAMES, OPENING = 160, 16
+MUTANTS = ("frozen", "blurred", "smeared", "noisy", "saturated", "faded", "player erased", "opponent erased")
+RUINS = {"grey": "saturated", "black": "saturated", "colours drift": "saturated", "hard noise": "noise"}
+
+
+@pytest.fixture(scope="module")
+def game():
+    return ToyGame()
+
+
+@pytest.fixture(scope="module")
+def rollouts(game):
+    """Nine real rollouts, of nine episodes."""
+    return [game.rollout(FRAMES, seed) for seed in range(9)]
+
+
+@pytest.fixture(scope="module")
+def judge(game, rollouts):
+    return appoint_judge(game, rollouts[:3], rollouts[3:6], rollouts, opening_frames=4)
+
+
+@pytest.fixture(scope="module")
+def places():
+    """Five real rollouts of Encounter in each of its places, the policies in turn."""
+    found, index = {place: [] for place in range(PLACES)}, 0
+    game, policies = Encounter(), list(Encounter.policies())
+    while min(map(len, found.values())) < 5:
+        episode = record_episode(game, policies[index % len(policies)], (0, 1, index), FRAMES - 1)
+        found[game.scene.place].append(episode.frames)
+        index += 1
+    return {place: rollouts[:5] for place, rollouts in found.items()}
+
+
+@pytest.fixture(scope="module")
+def traveller(places):
+    """The judge of Encounter that has seen two rollouts of every place, and two more for its limits."""
+    looks, widths = ([frames for rollouts in places.values() for frames in rollouts[i : i + 2]] for i in (0, 2))
+    return appoint_judge(Encounter, looks, widths, looks, opening_frames=OPENING)
+
+
+def ruined(frames, name):
+    """A copy that is ruined from its middle on."""
+    half = len(frames) // 2
+    steps = np.arange(1, len(frames) - half + 1)[:, None, None, None]
+    late = frames[half:].astype(np.float64)
+    picture = {
+        "grey": np.full_like(late, 128),
+        "black": np.zeros_like(late),
+        "colours drift": late * np.concatenate([1 + 0.01 * steps, 0 * steps + 1, 1 - 0.01 * steps], axis=-1),
+        "hard noise": np.random.default_rng(0).integers(0, 256, late.shape),
+    }[name]
+    return np.concatenate([frames[:half], picture.clip(0, 255).astype(np.uint8)])
+
+
+def test_a_sprite_that_steps_aside_ends_its_stay():
+    track = np.array([[5, 5], [5, 5], [5.4, 5], [7, 5], [7, 5], [np.nan, np.nan], [7, 5]], dtype=float)
+    assert collapse.longest_stay(track) == 2
+
+
+def test_no_real_rollout_collapses(judge, rollouts):
+    assert [judge.reasons(frames) for frames in rollouts[6:]] == [()] * 3
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_broken_rollout_collapses_for_the_right_reason(name, game, judge, rollouts):
+    mutant, expected = make_mutants(game, rollouts[6], np.random.default_rng(0))[name]
+    assert mutant.shape == rollouts[6].shape and mutant.dtype == np.uint8
+    np.testing.assert_array_equal(mutant[:80], rollouts[6][:80])
+    assert expected.intersection(judge.reasons(mutant))
+
+
+@pytest.mark.parametrize("place", range(PLACES))
+def test_no_real_rollout_of_any_place_collapses(place, traveller, places):
+    assert traveller.reasons(places[place][4]) == ()
+
+
+@pytest.mark.parametrize("place", range(PLACES))
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_broken_rollout_of_any_place_collapses_for_the_right_reason(name, place, traveller, places):
+    mutant, expected = make_mutants(Encounter, places[place][4], np.random.default_rng(0))[name]
+    assert expected.intersection(traveller.reasons(mutant))
+
+
+@pytest.mark.parametrize("place", range(PLACES))
+@pytest.mark.parametrize(("name", "reason"), RUINS.items())
+def test_a_ruined_rollout_of_any_place_collapses(name, reason, place, traveller, places):
+    assert reason in traveller.reasons(ruined(places[place][4], name))
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"), [("frozen", "frozen"), ("colours drift", "saturated"), ("opponent erased", "vanished")]
+)
+def test_what_a_broken_simulator_of_encounter_ruins_collapses(fault, reason, traveller, places):
+    """A faint blur and a faint noise ruin nothing: the battery's pictures flag those."""
+    own = {place: rollouts[4] for place, rollouts in places.items()}
+    real = Played(np.stack([*own.values()])[:, None, OPENING:], *(np.zeros((PLACES, 1, FRAMES - OPENING)),) * 2)
+    past = Past(np.stack([*own.values()])[:, :OPENING], np.zeros((PLACES, OPENING - 1)), [Moment(0, 0)] * PLACES)
+    shown = broken(Encounter, _Show(real))[fault].play(past, np.zeros((PLACES, 1, 1)), np.arange(PLACES))
+    for opening, frames in zip(past.frames, shown.frames[:, 0], strict=True):
+        signs = traveller.signs(frames, opening)
+        assert reason in collapse.collapse_reasons(signs, traveller.limits)
+
+
+class _Show:
+    """A simulator that shows one thing whatever it is told."""
+
+    def __init__(self, played):
+        self.played = played
+
+    def play(self, past, actions, seeds):
+        return self.played
+
+
+def test_encounter_passes_its_own_check(traveller, places):
+    assert check_judge(traveller, [rollouts[4] for rollouts in places.values()], np.random.default_rng(0)) == 16
+
+
+def test_a_place_that_the_judge_never_saw_is_judged_by_its_own_opening(places):
+    seen = [frames for place in range(PLACES - 1) for frames in places[place][:4]]
+    judge = appoint_judge(Encounter, seen[::2], seen[1::2], seen, opening_frames=OPENING)
+    assert check_judge(judge, places[PLACES - 1][3:], np.random.default_rng(0)) == 16
+
+
+def test_a_flash_that_passes_is_no_collapse_and_one_that_stays_is(judge, rollouts):
+    flash = rollouts[6].copy()
+    flash[99:102, 6:44, 4:60] = (255, 120, 250)
+    assert judge.signs(flash, flash[:4]).farthest_db < 10 and judge.reasons(flash) == ()
+    flash[100:, 6:44, 4:60] = (255, 120, 250)
+    assert {"noise", "saturated"} <= {*judge.reasons(flash)}
+
+
+def test_an_erased_sprite_leaves_the_scene_that_was_behind_it(game, rollouts):
+    frames, half = rollouts[6], FRAMES // 2
+    track = collapse.sprite_track(frames, game.opponent_xy)
+    gone = mutants.erased(frames, half, track)
+    assert all(game.opponent_xy(frame) is None for frame in gone[half:])
+    background = np.median(frames, axis=0)
+    stands = np.repeat(frames[:1], FRAMES, axis=0)
+    gone = mutants.erased(stands, half, track[:1].repeat(FRAMES, axis=0))
+    assert game.opponent_xy(stands[-1]) and game.opponent_xy(gone[-1]) is None
+    x, y = track[0].round().astype(int)
+    np.testing.assert_array_equal(gone[-1, y, x], background[y, x])
+
+
+def test_a_player_that_stays_while_the_game_goes_on_is_stuck(game, judge):
+    frames = game.rollout(FRAMES, seed=6, action=0)
+    assert judge.reasons(frames) == ("stuck",)
+
+
+def test_a_check_that_finds_a_broken_real_rollout_refuses_to_judge(judge, rollouts):
+    blurred = mutants.blurred(rollouts[6], 8)
+    with pytest.raises(ValueError, match="collapse test refused: a real rollout is .*smeared"):
+        check_judge(judge, [blurred], np.random.default_rng(0))
+
+
+def test_a_check_that_misses_a_mutant_refuses_to_judge(game, rollouts):
+    widths = [*rollouts[3:6], mutants.saturated(rollouts[6], 8)]
+    blind = appoint_judge(game, rollouts[:3], widths, rollouts, opening_frames=4)
+    with pytest.raises(ValueError, match="collapse test refused: a real rollout that was"):
+        check_judge(blind, rollouts[7:], np.random.default_rng(0))
+
+
+def test_ends_are_compared_with_real_ones_of_the_same_scenes(places):
+    rollouts = [frames for each in places.values() for frames in each]
+    scenes = {i: [frames] for i, frames in enumerate(rollouts)}
+    judge = appoint_judge(Encounter, rollouts, rollouts, rollouts, opening_frames=OPENING, scenes=scenes)
+    one_place = [Moment(i, OPENING) for i in range(5)]
+    ends = [rollouts[moment.episode][-collapse.BLOCK :] for moment in one_place]
+    same = judge.against_real(ends, one_place)
+    assert (same["end_saturation_ratio"], same["end_sharpness_ratio"], same["end_colour_emd"]) == (1.0, 1.0, 0.0)
+    other = judge.against_real(ends, [Moment(10 + i, OPENING) for i in range(5)])
+    assert other["end_colour_emd"] > 20
+    nowhere = judge.against_real(ends, [Moment(99, OPENING)])
+    everywhere = stability.end_statistics(rollouts, judge.reference)
+    assert nowhere["end_saturation_ratio"] == pytest.approx(
+        stability.end_statistics(ends, judge.reference)["saturation"] / everywhere["saturation"]
+    )
