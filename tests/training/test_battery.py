@@ -16,6 +16,7 @@ from worldsim_training.battery.futures import branch_futures, recorded_futures
 from worldsim_training.battery.ledger import Ledger
 from worldsim_training.battery.simulator import Past, RealSimulator, WorldSimulator
 from worldsim_training.battery.tryouts import Size
+from worldsim_training.battery.verdicts import judge as judge_figures
 from worldsim_training.heldout import Moment, record_heldout
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -140,6 +141,18 @@ def test_drift_counts_a_rollout_that_breaks_and_spares_one_that_plays_on(game, h
     assert sound["drift_160_first_collapse_step"] == 160
     assert frozen["drift_160_collapsed"] == frozen["drift_160_collapsed_frozen"] == frozen["drift_160_frozen_64"] == 2
     assert frozen["drift_160_first_collapse_step"] == 0
+
+
+def test_why_the_features_of_drifted_frames_were_not_compared_is_told(game, heldout):
+    judge = stability.appoint_judge(game, *([*heldout.cut([i], 160)] for i in (0, 1, 2)), opening_frames=4)
+    settings, size = imagine.Settings(steps=2, batch=2), Size(windows=4, window_steps=16, traces=1)
+    for instruments, told in ((("features",), {"refused_end_features"}), (("rewards",), set())):
+        extent = measure.Extent(instruments=instruments, size=size, drifts=((2, 160),))
+        figures = measure.Battery(RealWorld(), game, heldout, judge, Ledger(), settings, extent, seed=0).figures()
+        assert figures["drift_160_collapsed"] == 0 and told == {key for key in figures if "end_features" in key}
+    figures |= {"refused_end_features": "too few", "drift_160_end_fd_share": None}
+    verdicts = {gate.key: gate.verdict for gate in judge_figures(figures)}
+    assert (verdicts["drift_1000_end_fd_share"], verdicts["drift_160_end_fd_share"]) == ("refused", "fail")
 
 
 def test_a_run_that_was_ended_is_taken_up_and_gives_the_same_report(game, tmp_path):

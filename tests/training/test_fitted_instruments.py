@@ -8,6 +8,7 @@ from toy_game import PERIOD, ToyGame, advance, draw
 
 from worldsim_training.battery.bars import failed
 from worldsim_training.battery.broken import OtherShow, broken
+from worldsim_training.battery.feature_tests import played_looks, score_ends
 from worldsim_training.battery.simulator import RealSimulator
 from worldsim_training.battery.tryouts import Size, set_up
 from worldsim_training.heldout import record_heldout
@@ -90,6 +91,18 @@ def test_the_real_game_passes_all_three_at_their_ceilings(tried):
 @pytest.mark.parametrize("name", ["frozen", "blurred", "colours drift", "opponent erased"])
 def test_frames_that_look_otherwise_are_far_in_features(tried, name):
     assert "fd_share" in failed(score(tried, copies(tried)[name], "features"))
+
+
+def test_the_ends_of_rollouts_are_held_against_real_frames_that_are_as_few(tried):
+    _, heldout, bench = tried
+    windows = [*heldout.cut([0, 1, 2], 52)]
+    ends = np.stack([*heldout.cut([3], 52)])
+    looks = played_looks(bench.looks, windows, len(ends))
+    assert len(windows) == 18 and len(ends) == 6 and looks.floor > bench.looks.floor
+    real, recoloured = (score_ends(looks, frames) for frames in (ends, ends[..., ::-1]))
+    assert real["end_fd_share"] == real["end_fd_self"] / real["end_fd_floor"] < 3 < recoloured["end_fd_share"]
+    with pytest.raises(ValueError, match="18 real windows for the ends of 10 rollouts; it takes 20"):
+        played_looks(bench.looks, windows, 10)
 
 
 def test_rewards_that_its_own_frames_do_not_show_are_flagged_and_a_blind_distance_is_not(tried):

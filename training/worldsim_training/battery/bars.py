@@ -34,6 +34,7 @@ BARS: dict[str, Bar] = {
     "drift_1000_end_sharpness_ratio": (0.9, 1.1),
     "drift_1000_end_saturation_ratio": (0.9, 1.1),
     "drift_1000_end_colour_emd": (0.0, 2.0),
+    "drift_1000_end_fd_share": (0.0, 3.0),
     "student_gain_loss_1_db": (-ANY, 0.5),
     "student_gain_loss_16_db": (-ANY, 0.5),
     "student_action_f1_loss": (-ANY, 0.02),
@@ -103,6 +104,7 @@ MEASURED_BY = {
     "picture_colour_emd": "pictures",
     "collapsed": "collapse",
     **{key: "collapse" for key in BARS if key.startswith("drift_")},
+    "drift_1000_end_fd_share": "end_features",
 }
 """The instrument that gives each of those figures, where one that may be refused does; see `measured_by`."""
 

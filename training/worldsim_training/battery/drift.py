@@ -11,6 +11,7 @@ import numpy as np
 
 from worldsim.world_model import WorldModel, WorldState
 from worldsim_training import imagine, stability
+from worldsim_training.battery.feature_tests import Looks, score_ends
 from worldsim_training.collapse import BLOCK, REASONS, Signs, collapse_reasons
 from worldsim_training.heldout import HeldOut
 
@@ -36,12 +37,14 @@ def measure_drift(
     length: int,
     rng: np.random.Generator,
     settings: imagine.Settings,
+    looks: Looks | None = None,
 ) -> dict[str, float | int]:
     """Rollouts under random held actions, from held-out pasts: events, and the last 64 frames against real ones.
 
     A rollout goes on after an end that the world says. Events: `collapsed` and its reasons as `collapse` defines them,
     in any stretch of 500 steps, the first such stretch in steps; `far` frames (of every tenth) more than 10 dB from
-    every real frame; `frozen_64` steps without change. Keys begin with `drift_{length}_`.
+    every real frame; `frozen_64` steps without change. looks: `feature_tests.played_looks` under random actions, for
+    the distance of the ends' features; None: without it. Keys begin with `drift_{length}_`.
     """
 
     def play(openings: np.ndarray, state: WorldState, actions: np.ndarray, settings: imagine.Settings) -> list[Rollout]:
@@ -54,7 +57,9 @@ def measure_drift(
 
     moments = heldout.moments(rollouts, past=model.info.window_frames, future=1, rng=rng)
     played = stability.roll_out(model, judge.game, heldout, moments, play, length=length, rng=rng, settings=settings)
-    figures = _events(played, judge, length) | judge.against_real([one.end for one in played], moments)
+    ends = [one.end for one in played]
+    figures = _events(played, judge, length) | judge.against_real(ends, moments)
+    figures |= score_ends(looks, np.stack(ends)) if looks is not None else {}
     return {f"drift_{length}_{key}": value for key, value in figures.items()}
 
 

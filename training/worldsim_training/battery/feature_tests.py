@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -56,6 +57,27 @@ def score_features(looks: Looks, futures: Futures, played: Played) -> dict[str, 
     """
     distance = metrics.frechet_distance(_rows(looks.components(played.frames[:, 0])), _rows(looks.real))
     return {"fd_self": distance, "fd_floor": looks.floor, "fd_share": distance / looks.floor}
+
+
+def played_looks(looks: Looks, windows: Sequence[np.ndarray], count: int) -> Looks:
+    """The same for real windows (T, H, W, 3) of one way to play; `count`: of rollouts whose ends are compared.
+
+    A distance grows as rows get fewer. The floor is therefore that of so many of the windows from the others, the mean
+    over as many draws as there are without a window twice. ValueError where the windows are not twice as many.
+    """
+    if len(windows) < 2 * count:
+        raise ValueError(f"{len(windows)} real windows for the ends of {count} rollouts; it takes {2 * count}")
+    real, draws = looks.components(np.stack(windows)), len(windows) // count
+    turn = np.arange(len(windows)) % draws  # neighbours in an episode go to different draws
+    floors = [metrics.frechet_distance(_rows(real[turn == k][:count]), _rows(real[turn != k])) for k in range(draws)]
+    return replace(looks, real=real, floor=float(np.mean(floors)))
+
+
+def score_ends(looks: Looks, ends: np.ndarray) -> dict[str, float]:
+    """`end_fd_self`: Frechet distance of the last frames of rollouts (n, T, H, W, 3) from real frames so played, as
+    `played_looks` gives them for n rollouts; `end_fd_share`: that over `end_fd_floor`."""
+    distance = metrics.frechet_distance(_rows(looks.components(ends)), _rows(looks.real))
+    return {"end_fd_self": distance, "end_fd_floor": looks.floor, "end_fd_share": distance / looks.floor}
 
 
 def _half(futures: Futures) -> np.ndarray:

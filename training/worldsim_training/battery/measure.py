@@ -13,10 +13,12 @@ from worldsim_envs.games import Game
 from worldsim_training import imagine, stability
 from worldsim_training.battery.determinism import measure_determinism
 from worldsim_training.battery.drift import measure_drift
+from worldsim_training.battery.feature_tests import Looks, played_looks
 from worldsim_training.battery.ledger import Figures, Ledger
 from worldsim_training.battery.simulator import RealSimulator, WorldSimulator
 from worldsim_training.battery.students import losses
 from worldsim_training.battery.tryouts import INSTRUMENTS, Bench, Size, set_up
+from worldsim_training.collapse import BLOCK
 from worldsim_training.heldout import HeldOut
 
 
@@ -124,8 +126,22 @@ class Battery:
 
     def _drift(self, number: int, rollouts: int, length: int) -> Figures:
         rng = np.random.default_rng([self.seed, 6, number])
-        amount = {"rollouts": rollouts, "length": length}
-        return measure_drift(self.model, self.judge, self.heldout, **amount, rng=rng, settings=self.settings)
+        looks, refused = self._random_looks(rollouts)
+        amount = {"rollouts": rollouts, "length": length, "looks": looks}
+        return measure_drift(self.model, self.judge, self.heldout, **amount, rng=rng, settings=self.settings) | refused
+
+    def _random_looks(self, rollouts: int) -> tuple[Looks | None, Figures]:
+        """What the features of real frames under random actions are, to compare the ends of rollouts with, or why that
+        is not known."""
+        if "features" not in self.extent.instruments:
+            return None, {}
+        played = [i for i, policy in enumerate(self.heldout.policies) if policy == "random"]
+        try:
+            if self.bench.looks is None:
+                raise ValueError(self.bench.refused["features"])
+            return played_looks(self.bench.looks, [*self.heldout.cut(played, BLOCK)], rollouts), {}
+        except ValueError as error:
+            return None, {"refused_end_features": str(error)}
 
     def _set_up(self, size: Size, names: Sequence[str]) -> Bench:
         past = self.model.info.window_frames

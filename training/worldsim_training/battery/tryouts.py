@@ -94,6 +94,8 @@ class Bench:
     scores: dict[str, Score] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     seed: int = 0
+    looks: feature_tests.Looks | None = None
+    """What the features of real frames look like, where that instrument was appointed."""
 
     def score(self, simulator: Simulator, names: Sequence[str] = tuple(INSTRUMENTS)) -> Figures:
         """Figures of a simulator by the instruments named; under `refused_...` why one of them gives none."""
@@ -131,7 +133,7 @@ def set_up(
             bench.futures[kind] = _played(kind, game, heldout, size, past, rng)
         except ValueError as error:
             bench.refused[kind] = str(error)
-    kit = _Kit(game, heldout, size, bench.futures, seed)
+    kit = _Kit(game, heldout, size, bench, seed)
     for name in names:
         bench.appoint(name, lambda name=name: kit.score(name))
     return bench
@@ -155,8 +157,12 @@ class _Kit:
     game: Game
     heldout: HeldOut
     size: Size
-    futures: dict[str, Futures]
+    bench: Bench
     seed: int
+
+    @property
+    def futures(self) -> dict[str, Futures]:
+        return self.bench.futures
 
     @cached_property
     def traces(self) -> tuple[list[Trace], list[Trace]]:
@@ -199,6 +205,7 @@ class _Kit:
     def _features(self) -> Score:
         feature_tests.check_amount(self.futures["windows"])  # before the probe is fitted
         looks = feature_tests.real_looks(self.probe, self.futures["windows"])
+        self.bench.looks = looks
         return lambda futures, shown, rng: feature_tests.score_features(looks, futures, shown)
 
     def _seen_rewards(self) -> Score:

@@ -44,6 +44,7 @@ DRIFT = {
     "end_sharpness_ratio": "sharpness of the last 64 frames, ratio to real ones",
     "end_saturation_ratio": "saturation of the last 64 frames, ratio to real ones",
     "end_colour_emd": "colours of the last 64 frames off (levels)",
+    "end_fd_share": "FD-self of the last 64 frames: as far from real ones as so many draws of as many real rollouts",
 }
 STRIPS = {
     "film": "Real frames above imagined ones, under the same actions",
