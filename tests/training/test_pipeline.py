@@ -189,7 +189,7 @@ def test_distribution_matching_is_left_out_until_it_is_asked_for(finished, disti
         run(folder, data, stage="dmd")
     with pytest.raises(ValueError, match="world.release is 'best'; use one of distillation, dmd"):
         run(folder, data, "world.release=best")
-    with pytest.raises(ValueError, match="world.default_steps is 3; use one of 1, 2, 4"):
+    with pytest.raises(ValueError, match="world.default_steps is 3; use 1, 2 or 4"):
         run(folder, data, "world.default_steps=3")
     with pytest.raises(FileNotFoundError, match="run stage=dmd to its end first"):
         run(folder, data, "world.release=dmd", stage="outcomes")

@@ -165,7 +165,7 @@ def _link_stages(task: Task) -> None:
 
 
 def _train_together(config: AblationConfig, deadline: float) -> list[bool]:
-    """`train_seed` of all seeds, dealt out to `workers` processes, each with a GPU of its own where there are enough."""
+    """`train_seed` of all seeds, dealt out to `workers` processes, each with a GPU of its own if there are enough."""
     total, gpus = len(config.seeds) * sum(1 for _ in tasks(config, config.seeds[0])), visible_gpus()
     with ExitStack() as stack, tqdm(total=total, desc="ablation") as bar:
         workers = [

@@ -36,7 +36,7 @@ def check(config: TrainingConfig, validation: ValidationConfig) -> None:
     if world.data.clip_frames < 2:
         raise ValueError(f"world.data.clip_frames is {world.data.clip_frames}; a clip has at least 2 frames")
     if world.default_steps not in NOMINAL_STEPS:
-        raise ValueError(f"world.default_steps is {world.default_steps}; use one of {', '.join(map(str, NOMINAL_STEPS))}")
+        raise ValueError(f"world.default_steps is {world.default_steps}; use 1, 2 or 4")
     if world.release not in RELEASES:
         raise ValueError(f"world.release is {world.release!r}; use one of {', '.join(RELEASES)}")
     if config.scale not in parallel.SCALES:

@@ -111,8 +111,11 @@ def check_judge(judge: Judge, rollouts: Sequence[np.ndarray], rng: np.random.Gen
 def make_mutants(
     game: Game, frames: np.ndarray, rng: np.random.Generator
 ) -> dict[str, tuple[np.ndarray, frozenset[str]]]:
-    """Broken copies of a real rollout that break halfway, and for each the signs of which one must show. A sprite that is
-    mostly seen where it was erased makes none: it hardly left its place, so that nobody knows what is behind it."""
+    """Broken copies of a real rollout that break halfway, and for each the signs of which one must show.
+
+    A sprite that is mostly seen where it was erased makes none: it hardly left its place, so that nobody knows what is
+    behind it.
+    """
     half = len(frames) // 2
     erased = {}
     for name, locate in _sprites(game).items():
