@@ -8,7 +8,7 @@ from tiny import save_tiny_world
 from toy_worlds import RealWorld
 
 from worldsim.info import world_facts
-from worldsim_training import card
+from worldsim_training import card, npc_score
 
 BY_HAND = """---
 license: mit
@@ -122,11 +122,54 @@ def test_speed_comes_from_the_bench_of_the_same_weights(folder, figures):
         card.write_card(figures, folder, speed | {"world_manifest_sha256": "other"})
 
 
-def test_the_command_writes_into_the_folder_and_refuses_figures_of_other_weights(folder, figures, tmp_path, capsys):
+@pytest.fixture
+def npc(figures):
+    """Figures as `npc_score` writes them, of Encounter's kind."""
+    cells = {f"answers_{gesture}_{who}": 0.975 for gesture in npc_score.ANSWERED for who in npc_score.TEMPERAMENTS}
+    return {
+        "world": "tiny", "env_id": "worldsim/EncounterGame-v0", "command": "python -m worldsim_training.npc_score tiny",
+        "world_manifest_sha256": figures["world_manifest_sha256"], **cells, "answers_threaten_hostile": 0.8,
+        "answers": 0.975, "answers_counted": 200.0, "delay_error_frames": 0.2279, "false": 0.03, "false_counted": 240.0,
+        "changes": 0.983, "changes_counted": 120.0, "reader_answers": 0.9908, "reader_answers_counted": 544.0,
+    }  # fmt: skip
+
+
+def test_an_npcs_answers_are_rows_and_stand_in_the_header(folder, figures, npc):
+    text = card.write_card(figures, folder, npc=npc)
+    rows = [line for line in text.splitlines() if line.startswith("| an NPC's")]
+    assert rows == [
+        "| an NPC's right answers, by gesture and temperament (share) | **0.975** of 200; least 0.8 (hostile, threaten)"
+        " | wanted 0.9 or more; its reader is right in 0.991 of 544 of the game itself | pass |",
+        "| an NPC's delay, mean error (frames) | **0.2279** | wanted 1 or less | pass |",
+        "| an NPC's answers to nothing (share) | **0.03** of 240 | wanted 0.02 or less | fail |",
+        "| an NPC's right answers after its temperament changed in mid-scene (share) | **0.983** of 120"
+        " | wanted 0.9 or more | pass |",
+    ]
+    assert "long rollouts that collapse; an NPC's answers to nothing (share)." in text
+    assert "    python -m worldsim_training.npc_score tiny\n" in text
+    (folder / "README.md").write_text(text)
+    assert "collapsed 1.0, answers 0.975, delay_error_frames 0.2279, false 0.03" in world_facts(folder)["measured"]
+    with pytest.raises(ValueError, match="the figures are of manifest None.*npc_score it"):
+        card.write_card(figures, folder, npc={**npc, "world_manifest_sha256": None})
+
+
+def test_a_real_games_opponent_is_a_row_of_its_states(folder, figures, npc):
+    told = {key: npc[key] for key in ("world", "env_id", "command", "world_manifest_sha256")}
+    seen = {"onset_error": 0.083, "luck_onset_error": 0.01, "states": 300.0}
+    text = card.write_card(figures, folder, npc=told | seen)
+    row = "(greatest difference) | **0.083** of 300 | wanted 0 to 0.1; the real game with other luck 0.01 | pass |"
+    assert row in text and "NPC" not in text
+
+
+def test_the_command_writes_into_the_folder_and_refuses_other_weights(folder, figures, npc, tmp_path, capsys):
     file = tmp_path / "eval.json"
     file.write_text(json.dumps(figures))
     assert card.main([str(file), str(folder)]) == 0
     assert (folder / "README.md").read_text() == card.write_card(figures, folder)
+    answers = tmp_path / "npc.json"
+    answers.write_text(json.dumps(npc))
+    assert card.main([str(file), str(folder), "--npc", str(answers)]) == 0
+    assert (folder / "README.md").read_text() == card.write_card(figures, folder, npc=npc)
     file.write_text(json.dumps(figures | {"world_manifest_sha256": "0" * 64}))
     assert card.main([str(file), str(folder), "--out", str(tmp_path / "other.md")]) == 2
     assert "the figures are of manifest 000000000000..." in capsys.readouterr().err

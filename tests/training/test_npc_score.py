@@ -17,6 +17,8 @@ from worldsim_training.npc_score import (
     answer_trials,
     change_trials,
     idle_trials,
+    judged,
+    least_right,
     main,
     score,
     score_answers,
@@ -94,7 +96,21 @@ def test_the_command_scores_the_game_and_a_world_and_writes_flat_json(any_reader
         figures = json.loads(out.read_text())
         assert set(BARS) | {"reader_answers"} <= {*figures, "delay_error_frames"}
         assert table(figures) in capsys.readouterr().out and reader.is_file()
-        assert all(isinstance(value, float) for value in figures.values())
+        told = {key: value for key, value in figures.items() if not isinstance(value, float)}
+        assert told["command"].startswith(f"python -m worldsim_training.npc_score {world} --seed 0 --device cpu")
+        assert told["world"] == {"game": "game"}.get(world, "encounter") and told["env_id"] == Encounter.env_id
+        assert ("world_manifest_sha256" in told) == (world != "game")
+
+
+def test_figures_are_held_against_their_bars(perfect):
+    gates = {gate.key: gate for gate in judged(perfect | {"false": 0.03})}
+    assert {key: gate.verdict for key, gate in gates.items()} == dict.fromkeys(BARS, "pass") | {"false": "fail"}
+    assert (gates["answers"].wanted, gates["delay_error_frames"].wanted) == ("0.9 or more", "1 or less")
+    assert [gate.verdict for gate in judged({"answers": 0.0})] == ["fail"] * 4
+    assert [(gate.key, gate.verdict) for gate in judged({"onset_error": 0.08})] == [("onset_error", "pass")]
+    with pytest.raises(ValueError, match="the figures tell of no NPC's answers"):
+        judged({"control_c": 1.0})
+    assert least_right(perfect | {"answers_bow_timid": 0.4}) == (0.4, "bow", "timid")
 
 
 def test_wrong_arguments_are_told_in_one_line(tmp_path):

@@ -1,7 +1,7 @@
 """The model card of a world's folder, from the figures of its evaluation.
 
     worldsim eval my_world --json eval.json
-    python -m worldsim_training.card eval.json my_world --bench bench.json
+    python -m worldsim_training.card eval.json my_world --bench bench.json --npc npc.json
 
 What people wrote in the folder's present card (what the world is, its data, its training, its limits) is kept word for
 word; the measured part and the header's metrics are written anew, from figures of the very same weights only.
@@ -21,6 +21,7 @@ import yaml
 
 from worldsim.info import CARD, INDEX
 from worldsim.worlds import MANIFEST, world_path
+from worldsim_training import npc_score
 from worldsim_training.battery.verdicts import FAIL, PASS, REFUSED, UNMEASURED, Gate, judge
 from worldsim_training.episodes import write_whole
 from worldsim_training.report.__main__ import read_figures
@@ -43,23 +44,24 @@ UNTOLD = ("Data", "Training", "Limits")
 STEPS = {"control_c": "control C", "action_ratio": "actions recovered", "reward_f1": "reward F1"}
 
 
-def write_card(figures: Mapping, folder: Path, speed: Mapping | None = None) -> str:
-    """The card's text. speed: figures of `worldsim bench`. ValueError where figures are of other weights."""
+def write_card(figures: Mapping, folder: Path, speed: Mapping | None = None, npc: Mapping | None = None) -> str:
+    """The card's text. speed: figures of `worldsim bench`; npc: of `npc_score`. ValueError where some are of other
+    weights."""
     mark = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
-    for told, command in ((figures, "eval"), (speed or {"world_manifest_sha256": mark}, "bench")):
-        if told.get("world_manifest_sha256") != mark:
+    for told, command in ((figures, "worldsim eval"), (speed, "worldsim bench"), (npc, "npc_score")):
+        if told is not None and told.get("world_manifest_sha256") != mark:
             seen = str(told.get("world_manifest_sha256"))[:12]
             raise ValueError(
-                f"the figures are of manifest {seen}..., folder '{folder}' has {mark[:12]}...; worldsim {command} it"
+                f"the figures are of manifest {seen}..., folder '{folder}' has {mark[:12]}...; {command} it"
             )
     present = folder / CARD
     header, lead, sections = _read(present.read_text(encoding="utf-8")) if present.is_file() else ({}, "", {})
     index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     header |= {key: value for key, value in HEADER.items() if key not in header}
-    header["model-index"] = [_results(figures, speed)]
+    header["model-index"] = [{"name": figures["world"], "results": [_result(figures, speed), *_npc_result(npc)]}]
     told = dict(sections) or {"What it is": _network(index, folder)}
     told |= {name: "Not told." for name in UNTOLD if name not in told}
-    told[MEASURED] = _measured(figures, folder, speed)
+    told[MEASURED] = _measured(figures, folder, speed, npc)
     body = "\n\n".join(f"## {name}\n\n{told[name]}" for name in _order(told))
     return f"---\n{_yaml(header)}---\n\n{lead or _lead(index, folder)}\n\n{body}\n"
 
@@ -84,19 +86,22 @@ def _yaml(header: Mapping) -> str:
     return yaml.safe_dump(dict(header), sort_keys=False, allow_unicode=True, width=100)
 
 
-def _results(figures: Mapping, speed: Mapping | None) -> dict:
+def _result(figures: Mapping, speed: Mapping | None) -> dict:
     values = {key: figures[key] for key in HEADLINE if figures.get(key) is not None}
     values |= {"fps_all_in": speed["fps_all_in"]} if speed else {}
-    dataset = f"{figures['env_id']}, {figures['split']} seeds"
+    return _metrics(values, f"{figures['env_id']}, {figures['split']} seeds")
+
+
+def _npc_result(npc: Mapping | None) -> list[dict]:
+    values = {key: npc[key] for key in npc_score.BARS if key in npc} if npc else {}
+    return [_metrics(values, f"{npc['env_id']}, held-out openings")] if values else []
+
+
+def _metrics(values: Mapping, dataset: str) -> dict:
     return {
-        "name": figures["world"],
-        "results": [
-            {
-                "task": {"type": "reinforcement-learning", "name": "world model"},
-                "dataset": {"type": "recording", "name": dataset},
-                "metrics": [{"type": key, "value": float(f"{value:.4g}")} for key, value in values.items()],
-            }
-        ],
+        "task": {"type": "reinforcement-learning", "name": "world model"},
+        "dataset": {"type": "recording", "name": dataset},
+        "metrics": [{"type": key, "value": float(f"{value:.4g}")} for key, value in values.items()],
     }
 
 
@@ -118,15 +123,15 @@ def _network(index: Mapping, folder: Path) -> str:
     )
 
 
-def _measured(figures: Mapping, folder: Path, speed: Mapping | None) -> str:
-    gates = judge(figures)
+def _measured(figures: Mapping, folder: Path, speed: Mapping | None, npc: Mapping | None) -> str:
+    gates, answers = judge(figures), npc_score.judged(npc) if npc else []
     rows = [
         *_gains(figures),
         *(_row(gate, figures) for gate in gates if gate.verdict in (PASS, FAIL) and not _gain(gate)),
     ]
-    rows += [*_by_steps(figures), *_speed(speed), _size(folder)]
+    rows += [*(_npc_row(gate, npc) for gate in answers), *_by_steps(figures), *_speed(speed), _size(folder)]
     table = "\n".join(("| what | measured | floor, ceiling or bar | verdict |", "|---|---|---|---|", *rows))
-    return "\n\n".join((table, *_missing(gates, figures), _again(figures, speed)))
+    return "\n\n".join((table, *_missing(gates + answers, figures), _again(figures, speed, npc)))
 
 
 def _gain(gate: Gate) -> bool:
@@ -156,8 +161,25 @@ def _row(gate: Gate, figures: Mapping) -> str:
     total = figures.get(re.sub(r"(collapsed|far)$", "rollouts", gate.key))
     of = f" of {total}" if gate.key.endswith(("collapsed", "far")) and total is not None else ""
     ends = f" [{number(gate.interval[0])}, {number(gate.interval[1])}]" if gate.interval else ""
+    return f"| {title(gate.key)} | **{number(gate.value)}{of}**{ends} | {_wanted(gate)} | {gate.verdict} |"
+
+
+def _npc_row(gate: Gate, npc: Mapping) -> str:
+    """A figure of `npc_score`, of how many trials; beside the answers the worst kind, and what the reader misses."""
+    counted = npc.get(f"{gate.key}_counted", npc.get("states"))
+    value = f"**{number(gate.value)}**" + (f" of {counted:.0f}" if counted is not None else "")
+    known = _wanted(gate)
+    if gate.key == "answers":
+        share, gesture, temperament = npc_score.least_right(npc)
+        value += f"; least {number(share)} ({temperament}, {gesture})"
+        real = f"{npc['reader_answers']:.3f} of {npc['reader_answers_counted']:.0f}"
+        known += f"; its reader is right in {real} of the game itself"
+    return f"| {title(gate.key)} | {value} | {known} | {gate.verdict} |"
+
+
+def _wanted(gate: Gate) -> str:
     luck = f"; the real game with other luck {number(gate.luck)}" if gate.luck is not None else ""
-    return f"| {title(gate.key)} | **{number(gate.value)}{of}**{ends} | wanted {gate.wanted}{luck} | {gate.verdict} |"
+    return f"wanted {gate.wanted}{luck}"
 
 
 def _by_steps(figures: Mapping) -> list[str]:
@@ -197,11 +219,11 @@ def _missing(gates: list[Gate], figures: Mapping) -> list[str]:
     return [f"{words}: {'; '.join(names)}." for words, names in told if names]
 
 
-def _again(figures: Mapping, speed: Mapping | None) -> str:
+def _again(figures: Mapping, speed: Mapping | None, npc: Mapping | None) -> str:
     versions = ", ".join(
         f"{key.removeprefix('version_')} {value}" for key, value in figures.items() if key.startswith("version_")
     )
-    commands = [f"    {figures['command']}", *([f"    {speed['command']}"] if speed else [])]
+    commands = [f"    {told['command']}" for told in (figures, speed, npc) if told]
     threads = f"{figures['threads']} {'thread' if figures['threads'] == 1 else 'threads'}"
     where = f"{figures.get('device_name', figures['device'])}, {threads}"
     return (
@@ -223,13 +245,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("json", type=Path, help="figures that worldsim eval --json wrote")
     parser.add_argument("world", help="name of a shipped world, or a world's folder")
     parser.add_argument("--bench", type=Path, metavar="FILE", help="figures that worldsim bench --json wrote")
+    parser.add_argument("--npc", type=Path, metavar="FILE", help="figures that npc_score --json wrote")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the card here (default: into the folder)")
     args = parser.parse_args(argv)
     try:
         folder = world_path(args.world)
-        speed = read_figures(args.bench) if args.bench is not None else None
+        speed, npc = (read_figures(file) if file is not None else None for file in (args.bench, args.npc))
         out = args.out or folder / CARD
-        write_whole(out, write_card(read_figures(args.json), folder, speed).encode())
+        write_whole(out, write_card(read_figures(args.json), folder, speed, npc).encode())
     except (ValueError, OSError) as error:
         print(f"card: {error}", file=sys.stderr)
         return 2

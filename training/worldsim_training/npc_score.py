@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -29,6 +30,8 @@ from worldsim_envs.games.encounter import Encounter
 from worldsim_envs.npc import Clip, NPCScene
 from worldsim_envs.npc.scene import GAME
 from worldsim_training import opponent
+from worldsim_training.battery.bars import ANY, passes
+from worldsim_training.battery.verdicts import FAIL, PASS, Gate, judge
 from worldsim_training.episodes import SPLITS, write_whole
 from worldsim_training.reactions import AFTER, LOOKED_AT, find_answer, ready_reader
 
@@ -147,7 +150,28 @@ def score(world: str | WorldModel, read: Read, seeds: Sequence[int], **settings)
         return figures | score_answers(changes, read, "changes") | score_idle(idle, read)
 
 
-def table(figures: dict[str, float]) -> str:
+def judged(figures: Mapping) -> list[Gate]:
+    """The figures that have a bar, each as a gate: of Encounter's answers, or of a real game's opponent.
+
+    ValueError where the figures are of neither.
+    """
+    if "onset_error" in figures:
+        return [gate for gate in judge(figures) if gate.key == "onset_error"]
+    if "answers" not in figures:
+        raise ValueError("the figures tell of no NPC's answers and of no opponent; npc_score --json writes such")
+    bars = {name: (bar, ANY) if way == "at least" else (-ANY, bar) for name, (way, bar) in BARS.items()}
+    return [
+        Gate(name, PASS if passes(name, figures.get(name), bar) else FAIL, figures.get(name), None, bar, None, "")
+        for name, bar in bars.items()
+    ]
+
+
+def least_right(figures: Mapping) -> tuple[float, str, str]:
+    """The least share of right answers, and the gesture and the temperament that it is of."""
+    return min((figures[f"answers_{gesture}_{who}"], gesture, who) for gesture in ANSWERED for who in TEMPERAMENTS)
+
+
+def table(figures: Mapping) -> str:
     """The figures that have a bar, one a line, then the share of right answers by gesture and temperament."""
     seen = {name: f"{figures[name]:.3f}" if name in figures else "none" for name in BARS}
     lines = [f"{name:<22}{seen[name]:>8}   {way} {bar}" for name, (way, bar) in BARS.items()]
@@ -181,8 +205,8 @@ def main(arguments: list[str] | None = None) -> None:
         write_whole(args.json, (json.dumps(figures, indent=2) + "\n").encode())
 
 
-def _figures(args: argparse.Namespace) -> tuple[dict[str, float], str]:
-    """The figures asked for, and as lines to read."""
+def _figures(args: argparse.Namespace) -> tuple[dict[str, float | str], str]:
+    """The figures asked for and what they are of, and as lines to read."""
     if min(args.scenes, args.states) < 1 or args.seed < 0:
         seen = f"--scenes {args.scenes} --states {args.states} --seed {args.seed}"
         raise ValueError(f"{seen}; give at least 1 scene or state and a seed from 0")
@@ -192,12 +216,28 @@ def _figures(args: argparse.Namespace) -> tuple[dict[str, float], str]:
         seeds = range(args.seed, args.seed + args.scenes)
         figures = score(world, lambda trial: reader.read(trial.clip.frames), seeds, steps=args.steps)
         figures |= {f"reader_{name}": value for name, value in own.items()}
-        return figures, table(figures)
+        return figures | _told(args, world), table(figures)
     steps = world.info.default_steps if args.steps is None else args.steps
     with source_game(world.info.env_id)() as game:
         numbers = {"states": args.states, "split": args.split, "seed": args.seed, "steps": steps}
         figures = opponent.measure(world, game, **numbers)
-    return figures, opponent.table(figures)
+    return figures | _told(args, world), opponent.table(figures)
+
+
+def _told(args: argparse.Namespace, world: str | WorldModel) -> dict[str, str]:
+    """What the figures are of, and the command that makes them again."""
+    words = ["python", "-m", "worldsim_training.npc_score", args.world, "--seed", args.seed, "--device", args.device]
+    words += ["--steps", args.steps] if args.steps is not None else []
+    of_encounter = world == GAME or world.info.env_id == Encounter.env_id
+    words += ["--scenes", args.scenes] if of_encounter else ["--states", args.states, "--split", args.split]
+    told = {"command": shlex.join(map(str, words))}
+    if world == GAME:
+        return told | {"world": GAME, "env_id": Encounter.env_id}
+    return told | {
+        "world": world.info.name,
+        "env_id": world.info.env_id,
+        "world_manifest_sha256": world.fingerprint,
+    }
 
 
 def _answer(temperament: str, gesture: str) -> str:

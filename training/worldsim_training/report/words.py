@@ -46,6 +46,12 @@ DRIFT = {
     "end_colour_emd": "colours of the last 64 frames off (levels)",
     "end_fd_share": "FD-self of the last 64 frames: as far from real ones as so many draws of as many real rollouts",
 }
+NPC = {
+    "answers": "an NPC's right answers, by gesture and temperament (share)",
+    "delay_error_frames": "an NPC's delay, mean error (frames)",
+    "false": "an NPC's answers to nothing (share)",
+    "changes": "an NPC's right answers after its temperament changed in mid-scene (share)",
+}
 STRIPS = {
     "film": "Real frames above imagined ones, under the same actions",
     "actions": "One row for each action, from one state with the same noise",
@@ -64,7 +70,7 @@ def title(key: str) -> str:
     drift = re.fullmatch(r"drift_(\d+)_(\w+)", key)
     if drift and drift[2] in DRIFT:
         return f"after {int(drift[1]):,} steps: {DRIFT[drift[2]]}"
-    return GATES.get(key, key)
+    return (GATES | NPC).get(key, key)
 
 
 def number(value: object) -> str:
