@@ -122,6 +122,19 @@ def test_latency_runs_from_the_first_look_at_a_key_to_the_screen():
     assert desk.news(0).pressed_at is None
 
 
+def test_latency_runs_from_the_key_itself_where_the_window_knows_its_time():
+    clock = Clock()
+    desk, meter = Desk(clock.now), Meter()
+    clock.time_s = 1.003
+    desk.give(Keys(held=frozenset({"up"}), changed_at=1.0))
+    clock.time_s = 1.006
+    desk.give(Keys(held=frozenset(), changed_at=1.005))
+    desk.take()
+    desk.put(FRAME, status())
+    meter.shown(desk.news(0), 1.04)
+    assert meter.measured().latency_ms == pytest.approx((40, 40))
+
+
 def test_late_frames_are_counted_against_the_speed_that_the_game_says_it_holds():
     meter, now, late = Meter(), 0.0, []
     for gap_s in [1 / 12] * 9 + [1.3 / 12]:

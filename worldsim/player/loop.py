@@ -28,7 +28,7 @@ class Picture:
     frame: np.ndarray
     status: Status
     pressed_at: float | None
-    """When the first key that it answers was seen; None where no key had changed."""
+    """When the first key that it answers changed, or was seen; None where no key had changed."""
     due_at: float = 0.0
     """Time before which it is not to be shown."""
 
@@ -58,7 +58,7 @@ class Desk:
             old = self._keys
             if keys.tapped or keys.pushed != old.pushed:
                 if self._pressed_at is None:
-                    self._pressed_at = self._now()
+                    self._pressed_at = self._now() if keys.changed_at is None else keys.changed_at
                 self.pressed.set()
             tapped, commands = old.tapped | keys.tapped, joined(old.commands, keys.commands)
             self._keys = replace(keys, tapped=tapped, commands=commands)
@@ -96,7 +96,7 @@ class Figures:
 
     shown_fps: float | None = None
     latency_ms: tuple[float, float] | None = None
-    """Median and 95th percentile from seeing a key change to the frame that answers it on the screen."""
+    """Median and 95th percentile from a key change, as `Keys` tells it, to the frame that answers it on the screen."""
     late: float | None = None
     """Share of frames that came later after the one before than LATE periods of the speed the game said it holds."""
 
