@@ -116,6 +116,7 @@ def measure(args: argparse.Namespace) -> dict:
     from worldsim.play import open_game
     from worldsim.player.loop import LATE, Meter, run
     from worldsim.player.undisturbed import undisturbed
+    from worldsim.replay import describe
 
     game, window = open_game(args)
     fingers = Fingers(window, game.env.actions, seconds=60 * args.minutes, seed=args.seed, began=args.began)
@@ -134,6 +135,7 @@ def measure(args: argparse.Namespace) -> dict:
         "minutes": args.minutes,
         "steps": game.env.steps,
         "engine": None if args.real else game.env.model.engine,
+        "threads": None if args.real else describe(game.env.model, args.device)["threads"],
         "video_driver": driver,
         "cold_start_s": round(fingers.cold_start_s, 2),
         "seconds": round(fingers.played_s, 1),
