@@ -30,6 +30,7 @@ LAYERS = {
     "worldsim.rollout": 3,
     "worldsim.world_model": 4,
     "worldsim.late_commit": 5,
+    "worldsim.cores": 5,
     "worldsim.benchmark": 6,
     "worldsim.bench": 7,
     "worldsim.exported": 4,

@@ -6,8 +6,8 @@
 The window, the two threads and the game are the player's own; keys are pressed and let go by a script that the seed
 draws, and a round that is over gives way to the next. A slow machine slows the game: `fps_promised` is the speed that
 the game said it holds, on average, and a frame is late against what was said when it was painted. Latency runs from the
-look that sees a key change to the return of the call that shows the frame. The cold start begins before the interpreter
-does and ends with the first frame shown.
+script's time of a key change, which the next look meets up to a few milliseconds later, to the return of the call that
+shows the frame. The cold start begins before the interpreter does and ends with the first frame shown.
 """
 
 from __future__ import annotations
@@ -63,15 +63,15 @@ class Fingers:
 
     def poll(self) -> Keys:
         """Press or let go what is due, then look, as the player's window does."""
-        now = time.perf_counter()
+        now, changed_at = time.perf_counter(), None
         if now >= self._end:
             return Keys(commands=("quit",))
         if now >= self._due:
             self._change(self._names[self._rng.integers(len(self._names))])
-            self._due = now + self._rng.uniform(*HOLD_S)
+            changed_at, self._due = self._due, now + self._rng.uniform(*HOLD_S)
         if now >= self._sample_due:
             self._sample(now)
-        keys = self._window.poll()
+        keys = replace(self._window.poll(), changed_at=changed_at)
         renew, self._renew = self._renew, False  # once a round, as a player would
         return replace(keys, commands=(*keys.commands, "new")) if renew else keys
 
@@ -116,6 +116,7 @@ def measure(args: argparse.Namespace) -> dict:
     from worldsim.play import open_game
     from worldsim.player.loop import LATE, Meter, run
     from worldsim.player.undisturbed import undisturbed
+    from worldsim.replay import describe
 
     game, window = open_game(args)
     fingers = Fingers(window, game.env.actions, seconds=60 * args.minutes, seed=args.seed, began=args.began)
@@ -134,6 +135,7 @@ def measure(args: argparse.Namespace) -> dict:
         "minutes": args.minutes,
         "steps": game.env.steps,
         "engine": None if args.real else game.env.model.engine,
+        "threads": None if args.real else describe(game.env.model, args.device)["threads"],
         "video_driver": driver,
         "cold_start_s": round(fingers.cold_start_s, 2),
         "seconds": round(fingers.played_s, 1),

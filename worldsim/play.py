@@ -146,6 +146,10 @@ def open_game(args: argparse.Namespace) -> tuple[Game, Window]:
     from worldsim.player.screen import Window
 
     env = _load_real(args, args.world) if args.real else _load(args, args.world)
+    if not args.real:
+        from worldsim.cores import spare_cores  # here, because it loads torch
+
+        spare_cores(env, args.fps)
     keys = keymap.load(args.keys_file, env.actions)
     shape = env.observation_space.shape[:2]
     window = Window(titled(env.model.info.name), shape, env.actions, scale=args.scale, keymap=keys)

@@ -4,8 +4,8 @@
     worldsim replay session.json --check
 
 A network's arithmetic differs in its last bits between kinds of processors, numbers of threads and versions of torch,
-so the same bytes are promised where those are the same. The file names them, and a check says which of them differ.
-It names the engine that painted, too, "plain", "packed" or "compiled", and a check paints with the same.
+so the same bytes are promised where those are the same. The file names them, and a check says which of them differ. It
+paints with the session's number of threads, and with the engine that painted it: "plain", "packed" or "compiled".
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tqdm import tqdm
 
 from worldsim import __version__
 from worldsim.bench import describe_machine
+from worldsim.cores import threads_of
 from worldsim.world_model import WorldModel
 
 SCHEMA = 2  # the first drew its noise from another generator
@@ -233,12 +234,13 @@ def run(args: argparse.Namespace) -> int:
     print(f"worldsim {replay.version}, checkpoint {replay.checkpoint[:12]}, {replay.machine.get('cpu', 'unknown')}")
     if not args.check:
         return 0
-    env = gym.make(WORLD, world=replay.load_world(args.world, device=args.device), steps=replay.steps)
-    wrong = replay.check(env, progress=True)
+    with threads_of(replay.machine):
+        env = gym.make(WORLD, world=replay.load_world(args.world, device=args.device), steps=replay.steps)
+        wrong = replay.check(env, progress=True)
+        here = describe(env.unwrapped.model, args.device)
     if not wrong:
         print("the same frames, to the byte")
         return 0
-    here = describe(env.unwrapped.model, args.device)
     other = [f"{name} {replay.machine.get(name)!r} -> {value!r}" for name, value in here.items()]
     other = [line for line, name in zip(other, here, strict=True) if here[name] != replay.machine.get(name)]
     reason = f"; this machine is another: {', '.join(other)}" if other else ", though the machine is the same"

@@ -104,7 +104,7 @@ def make_server(args: argparse.Namespace, door):
     worlds = [args.world] if args.world is not None else list_worlds()
     if not worlds:
         raise FileNotFoundError("no world is shipped with this installation; give a folder that a training run wrote")
-    catalog = Catalog(worlds, steps=args.steps, device=args.device, compile=args.compile)
+    catalog = Catalog(worlds, fps=args.fps, steps=args.steps, device=args.device, compile=args.compile)
     for place, world in enumerate(worlds if len(worlds) == 1 or args.compile else ()):
         print(f"loading {world} ...", file=sys.stderr)
         catalog.open(place).close()

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from player_kit import Clock
 
 pygame = pytest.importorskip("pygame")
 
@@ -62,3 +63,19 @@ def test_a_round_that_is_over_is_followed_by_one_new_one_however_often_the_windo
         fingers.show(None, SimpleNamespace(mode=mode, game_fps=15.0), None)
         asked += [sum("new" in fingers.poll().commands for _ in range(5))]
     assert asked == [0, 1, 0, 0, 1] and fingers.rounds == 3
+
+
+def test_a_key_of_the_script_counts_from_its_time_not_from_the_look_that_meets_it(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    pygame.display.init()
+    clock = Clock()
+    monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=clock.now, time=clock.now))
+    actions = ActionSpec([Channel("fire")], keys={"fire": ("space",)})
+    fingers = latency.Fingers(Blind(), actions, seconds=60, seed=0, began=0.0)
+    fingers.show(None, SimpleNamespace(mode="play", game_fps=15.0), None)
+    told = []
+    for _ in range(300):
+        told.append((clock.now(), fingers.poll().changed_at))
+        clock.sleep(0.004)
+    waits = [now - changed_at for now, changed_at in told if changed_at is not None]
+    assert len(waits) > 2 and waits[0] == 0 and 0 < max(waits) < 0.004

@@ -58,6 +58,8 @@ class Keys:
     """Axis channels that the mouse drives, and how far, in [-1, 1]; right and down positive."""
     triggers: tuple[float, ...] = ()
     """How far a gamepad's triggers are pulled, in [0, 1], the right one first."""
+    changed_at: float | None = None
+    """`time.perf_counter()` of the first change; None where the window does not know it and the look has to count."""
 
     @property
     def pushed(self) -> tuple:

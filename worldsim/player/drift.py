@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-ROOM = 1.1
-"""A frame may take so many periods with the look; the clock catches up with the rest unseen."""
 EVERY, SELDOM = 15, 300
 """Frames between two looks, and where no frame ever has room for one."""
 
@@ -12,12 +10,12 @@ class Drift:
     """Frames counted since the last look, and what a look costs."""
 
     def __init__(self) -> None:
-        self._since, self._took_s = EVERY, 0.0
+        self._since, self._took_s = SELDOM, 0.0
 
-    def is_due(self, usual_s: float, period_s: float) -> bool:
-        """Count a frame; whether to look at it. usual_s: what a frame takes without, of `period_s`."""
+    def is_due(self, needed_s: float, period_s: float) -> bool:
+        """Count a frame; whether to look at it. needed_s: what this frame takes without, of `period_s`."""
         self._since += 1
-        has_room = usual_s + self._took_s <= ROOM * period_s
+        has_room = needed_s + self._took_s <= period_s
         return self._since >= (EVERY if has_room else SELDOM)
 
     def looked(self, seconds: float) -> None:

@@ -95,6 +95,7 @@ class Game:
         self._recorder, self._clip = Recorder(), record
         self._drift = Drift() if drift else None
         self._model_s: deque[float] = deque(maxlen=60)
+        self._commit_s: deque[float] = deque(maxlen=60)
         self._slot, self._speed, self._paused = 1, 1.0, False
         self._rewound: int | None = None
         self._note, self._note_until = "", 0.0
@@ -184,23 +185,23 @@ class Game:
         if self._fork:
             self._fork.paint(self._others_hands.idle)
         self._show(show, action)
-        looked_s = self._look_at_drift()
+        painted_s = time.perf_counter() - started
+        self._look_at_drift(painted_s)
+        looked_at = time.perf_counter()
         self.session.commit()
         if self._fork:
             self._fork.commit()
-        self._model_s.append(time.perf_counter() - started - looked_s)
+        self._commit_s.append(time.perf_counter() - looked_at)
+        self._model_s.append(painted_s + self._commit_s[-1])
         self.pacer.worked(self._model_s[-1])
 
-    def _look_at_drift(self) -> float:
-        """Ask the network for its doubt, where it is wanted and there is time; returns the seconds it took."""
-        usual_s = statistics.median(self._model_s) if self._model_s else 0.0
-        if self._drift is None or not self._drift.is_due(usual_s, self.pacer.period_s):
-            return 0.0
-        started = time.perf_counter()
-        self.session.ask_doubt()
-        took_s = time.perf_counter() - started
-        self._drift.looked(took_s)
-        return took_s
+    def _look_at_drift(self, painted_s: float) -> None:
+        """Ask the network for its doubt, where it is wanted and there is time. painted_s: of the frame, so far."""
+        needed_s = painted_s + (statistics.median(self._commit_s) if self._commit_s else 0.0)
+        if self._drift is not None and self._drift.is_due(needed_s, self.pacer.period_s):
+            started = time.perf_counter()
+            self.session.ask_doubt()
+            self._drift.looked(time.perf_counter() - started)
 
     def _show(self, show: Show, action: Any = None) -> None:
         """Show the picture, with what stands beside it. action: that led to it, where it is not committed yet."""

@@ -19,6 +19,9 @@ LOOK_S = 0.004
 REFRESH_S = 0.25  # figures that change faster cannot be read
 LATE = 1.25
 """A frame is late that comes after more than so many periods of the speed that the game said it holds."""
+EASE = 1.1
+"""Most periods from one picture to the next that waits for its time on purpose: where a key was answered sooner, the
+pictures after it come back to their times step by step."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,9 @@ class Picture:
     frame: np.ndarray
     status: Status
     pressed_at: float | None
-    """When the first key that it answers was seen; None where no key had changed."""
+    """When the first key that it answers changed, or was seen; None where no key had changed."""
     due_at: float = 0.0
-    """Time before which it is not to be shown."""
+    """Time until which it waits for the screen, see `Pacer.painted`; it waits less after one that did not wait."""
 
 
 class Desk:
@@ -58,7 +61,7 @@ class Desk:
             old = self._keys
             if keys.tapped or keys.pushed != old.pushed:
                 if self._pressed_at is None:
-                    self._pressed_at = self._now()
+                    self._pressed_at = self._now() if keys.changed_at is None else keys.changed_at
                 self.pressed.set()
             tapped, commands = old.tapped | keys.tapped, joined(old.commands, keys.commands)
             self._keys = replace(keys, tapped=tapped, commands=commands)
@@ -96,7 +99,7 @@ class Figures:
 
     shown_fps: float | None = None
     latency_ms: tuple[float, float] | None = None
-    """Median and 95th percentile from seeing a key change to the frame that answers it on the screen."""
+    """Median and 95th percentile from a key change, as `Keys` tells it, to the frame that answers it on the screen."""
     late: float | None = None
     """Share of frames that came later after the one before than LATE periods of the speed the game said it holds."""
 
@@ -123,6 +126,12 @@ class Meter:
         if picture.pressed_at is not None:
             self._latency_ms.append(1000 * (now - picture.pressed_at))
         return late
+
+    def due_at(self, picture: Picture) -> float:
+        """Time before which a picture is not to be shown."""
+        if not self._shown:
+            return picture.due_at
+        return min(picture.due_at, self._shown[-1] + EASE / picture.status.game_fps)
 
     def figures(self, now: float) -> Figures:
         """The figures, new a few times a second."""
@@ -174,18 +183,24 @@ def look(desk: Desk, window, meter: Meter, timeout_s: float) -> bool | None:
 
     Returns whether the picture came late; None where there was none, or none was due.
     """
-    keys = window.poll()
-    if "quit" in keys.commands:
-        desk.stopped.set()
-        return None
-    desk.give(keys)
+    _hear(desk, window)
     picture = desk.news(timeout_s)
     if picture is None:
         return None
-    if (rest := picture.due_at - time.perf_counter()) > 0:
-        time.sleep(rest)
+    due_at = meter.due_at(picture)
+    while (rest := due_at - time.perf_counter()) > 0:
+        time.sleep(min(rest, LOOK_S))
+        _hear(desk, window)
     window.show(picture.frame, picture.status, meter.figures(time.perf_counter()))
     return meter.shown(picture, time.perf_counter())
+
+
+def _hear(desk: Desk, window) -> None:
+    keys = window.poll()
+    if "quit" in keys.commands:
+        desk.stopped.set()
+    else:
+        desk.give(keys)
 
 
 def _paint(game: Game, desk: Desk) -> None:

@@ -9,16 +9,18 @@ from collections.abc import Callable
 
 EARLY = 0.4
 """Share of a period by which a key may bring a frame forward, so that its answer need not wait for the tick."""
-REPAY = 0.04
+REPAY = 0.05
 """Share of a period by which frames after an early one come slower, until they meet their ticks again."""
 DEBT = 0.5
 """Share of a period by which a frame may begin late and move no later tick; a longer stall moves them all."""
 LATE_SHARE = 0.005
-"""Share of late frames at which the speed stays; with more of them it falls, with fewer it rises to what it was."""
-SLOWER = 0.02
-"""Share by which a late frame slows the game."""
-SLOWEST = 1.4
-"""Most that late frames slow the game by, as a factor; a slow model may slow it further."""
+"""Share of late frames at which the room that a frame is given stays; with more of them it grows, with fewer it shrinks
+to what a frame takes."""
+WIDER = 0.02
+"""Share by which a late frame widens the room."""
+WIDEST = 1.4
+"""Most room that late frames win, in times of what a frame takes. At full speed a quick model has more anyway: frames
+that are late there were kept waiting by other programs, which a slower game would not escape."""
 
 
 class Pacer:
@@ -36,7 +38,7 @@ class Pacer:
         self._now, self._sleep = now, sleep
         self._worked_s: deque[float] = deque(maxlen=15)
         self._painted_s: deque[float] = deque(maxlen=15)
-        self._slack = 1.0
+        self._room = 1.0
         self._tick = now()
         self._begun = self._tick - self.period_s
 
@@ -58,15 +60,16 @@ class Pacer:
     def painted(self) -> float:
         """Take note that the frame is painted; returns when it is due on the screen.
 
-        One that is ready sooner than most waits for its time, so that a slower one after it does not seem late.
+        One that is ready sooner than the slower ones waits as long as those take, but for the slowest of the last 15,
+        so that a slow one after it does not seem late.
         """
         self._painted_s.append(self._now() - self._begun)
-        return self._begun + statistics.median(self._painted_s)
+        return self._begun + sorted(self._painted_s)[-2:][0]
 
     def worked(self, seconds: float) -> None:
         """Take note of how long a frame took. One slow frame changes nothing, a slow model slows the game gently."""
         self._worked_s.append(seconds)
-        needed = self._slack * max(1 / self.fps, statistics.median(self._worked_s))
+        needed = max(1 / self.fps, self._room * statistics.median(self._worked_s))
         self.period_s += 0.2 * (needed - self.period_s)
 
     def shown(self, late: bool) -> None:
@@ -75,8 +78,8 @@ class Pacer:
         The steps up and down balance at LATE_SHARE, as in stochastic approximation of a quantile (Robbins and Monro,
         A stochastic approximation method, 1951).
         """
-        step = SLOWER if late else -SLOWER * LATE_SHARE / (1 - LATE_SHARE)
-        self._slack = min(max(self._slack * (1 + step), 1.0), SLOWEST)
+        step = WIDER if late else -WIDER * LATE_SHARE / (1 - LATE_SHARE)
+        self._room = min(max(self._room * (1 + step), 1.0), WIDEST)
 
     def retime(self, fps: float) -> None:
         """Play at another full speed from the next frame on."""

@@ -1,0 +1,75 @@
+"""How many cores paint: as few as do it in time, or as many as painted before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+
+ENOUGH = 0.6
+"""Share of its time that a frame may take with fewer threads than there could be."""
+TRIES = 4
+"""Frames painted to tell how long one takes. The quickest counts: other programs may want the cores at this moment."""
+MOST = 1024
+"""Threads that are believed of a file."""
+
+
+def spare_cores(env, fps: float | None = None) -> None:
+    """Change the process: torch takes the fewest of 1, 2, 4 ... threads that paint the world's frames in ENOUGH of
+    their time, and resets the environment.
+
+    The other cores are left to the screen and to other programs. On processors with matrix units, frames of 64x64 are
+    hardly quicker on two cores than on one; and where another program shares one of the two, every pass waits for the
+    slower: 95 % of the frames were painted within 47 ms instead of 29. Threads that paint already keep their number. A
+    GPU is left as it is, and so is compiled code, which is for a certain number of threads.
+
+    env: a `WorldEnv`; fps: at which it is played, by default the world's own.
+    """
+    model = env.model
+    if model.device.type != "cpu" or model.engine == "compiled":
+        return
+    enough_s = ENOUGH / (fps or env.metadata["render_fps"])
+    for threads in counts(usual_threads()):
+        torch.set_num_threads(threads)
+        if frame_s(env) <= enough_s:
+            return
+
+
+def counts(most: int) -> list[int]:
+    """1, 2, 4 ... and the most."""
+    return [*(2**power for power in range((most - 1).bit_length())), most]
+
+
+def frame_s(env) -> float:
+    """Seconds that a frame takes at least, paint and commit, after one that nobody counts."""
+    env.reset(seed=0)
+    rest = env.actions.decode(env.actions.from_keys(()))
+    taken_s = []
+    for _ in range(1 + TRIES):
+        started = time.perf_counter()
+        _, _, terminated, truncated, _ = env.step(rest)
+        taken_s.append(time.perf_counter() - started)
+        if terminated or truncated:
+            env.reset(seed=0)
+    return min(taken_s[1:])
+
+
+@cache
+def usual_threads() -> int:
+    """Threads that torch takes by itself: as many as cores, or what OMP_NUM_THREADS says."""
+    return torch.get_num_threads()
+
+
+@contextmanager
+def threads_of(machine: dict) -> Iterator[None]:
+    """Change the process in here: torch takes as many threads as a replay file says painted, on which bits depend."""
+    before, threads = torch.get_num_threads(), machine.get("threads")
+    if type(threads) is int and 0 < threads <= MOST:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
