@@ -104,10 +104,12 @@ def test_another_session_is_found_out(folder, tmp_path, capsys, part, value):
     stored = json.loads(file.read_text())
     stored["rounds"][0][part] = value
     stored["machine"]["version_torch"] = "1.0"
+    stored["machine"]["threads"] += 1  # this can be had here, so it is no reason
     file.write_text(json.dumps(stored))
     assert command(file, "--check") == 1
     error = capsys.readouterr().err
     assert "other frames in round 1; this machine is another: version_torch '1.0' ->" in error
+    assert "threads" not in error
 
 
 def test_the_past_survives_the_file(numbers, tmp_path):

@@ -9,9 +9,11 @@ from functools import cache
 
 import torch
 
-ENOUGH = 0.6
-"""Share of its time that a frame may take with fewer threads than there could be."""
-TRIES = 4
+ENOUGH = 0.75
+"""Share of its time within which a frame is painted quickly enough, so that no more threads are tried."""
+NEARLY = 1.5
+"""Where no number of threads is quick enough, times of the quickest's that fewer threads may take."""
+TRIES = 6
 """Frames painted to tell how long one takes. The quickest counts: other programs may want the cores at this moment."""
 MOST = 1024
 """Threads that are believed of a file."""
@@ -19,7 +21,7 @@ MOST = 1024
 
 def spare_cores(env, fps: float | None = None) -> None:
     """Change the process: torch takes the fewest of 1, 2, 4 ... threads that paint the world's frames in ENOUGH of
-    their time, and resets the environment.
+    their time, or else nearly as quickly as any number does; resets the environment.
 
     The other cores are left to the screen and to other programs. On processors with matrix units, frames of 64x64 are
     hardly quicker on two cores than on one; and where another program shares one of the two, every pass waits for the
@@ -32,10 +34,14 @@ def spare_cores(env, fps: float | None = None) -> None:
     if model.device.type != "cpu" or model.engine == "compiled":
         return
     enough_s = ENOUGH / (fps or env.metadata["render_fps"])
+    taken_s = {}
     for threads in counts(usual_threads()):
         torch.set_num_threads(threads)
-        if frame_s(env) <= enough_s:
+        taken_s[threads] = frame_s(env)
+        if taken_s[threads] <= enough_s:
             return
+    quickest_s = min(taken_s.values())
+    torch.set_num_threads(min(threads for threads, seconds in taken_s.items() if seconds <= NEARLY * quickest_s))
 
 
 def counts(most: int) -> list[int]:

@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from worldsim.arguments import positive
+from worldsim.cores import threads_of
 from worldsim.models.dit import CausalDiT
 from worldsim.names import titled
 from worldsim.player.clip import check_clip_name, write_clip, write_strip
@@ -77,14 +78,19 @@ def run(args: argparse.Namespace) -> int:
         check_clip_name(out)
     replay = Replay.load(args.file)
     name = args.world or replay.world
-    world = replay.load_world(name, device=args.device)
-    worlds = {f"realtime, {replay.steps} steps": world}
+    with threads_of(replay.machine):
+        world = replay.load_world(name, device=args.device)
+    premium = None
     if args.track == "premium":
         teacher = load_teacher(args.teacher, world_path(name), world)
         premium = PremiumWorld(world, teacher, intervals=args.intervals)
-        worlds[f"premium, {args.intervals} steps"] = premium
-    takes = {label: paint(replay, each, label) for label, each in worlds.items()}
-    other = _other_rounds(replay, next(iter(takes.values())))
+    label = f"realtime, {replay.steps} steps"
+    with threads_of(replay.machine):
+        takes = {label: paint(replay, world, label)}
+    other = _other_rounds(replay, takes[label])
+    if premium is not None:
+        label = f"premium, {args.intervals} steps"
+        takes[label] = paint(replay, premium, label)
     if other:
         where = f"round {', '.join(map(str, other))}"
         print(
