@@ -53,6 +53,14 @@ def traveller(places):
     return appoint_judge(Encounter, looks, widths, looks, opening_frames=OPENING)
 
 
+@pytest.fixture(scope="module")
+def copies(game, rollouts, places):
+    """Broken copies of a rollout of the toy game, and of one of Encounter in each of its places."""
+    rng = np.random.default_rng(0)
+    of_places = {place: make_mutants(Encounter, each[4], rng) for place, each in places.items()}
+    return {"toy": make_mutants(game, rollouts[6], rng)} | of_places
+
+
 def ruined(frames, name):
     """A copy that is ruined from its middle on."""
     half = len(frames) // 2
@@ -77,8 +85,8 @@ def test_no_real_rollout_collapses(judge, rollouts):
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_broken_rollout_collapses_for_the_right_reason(name, game, judge, rollouts):
-    mutant, expected = make_mutants(game, rollouts[6], np.random.default_rng(0))[name]
+def test_a_broken_rollout_collapses_for_the_right_reason(name, judge, rollouts, copies):
+    mutant, expected = copies["toy"][name]
     assert mutant.shape == rollouts[6].shape and mutant.dtype == np.uint8
     np.testing.assert_array_equal(mutant[:80], rollouts[6][:80])
     assert expected.intersection(judge.reasons(mutant))
@@ -91,8 +99,8 @@ def test_no_real_rollout_of_any_place_collapses(place, traveller, places):
 
 @pytest.mark.parametrize("place", range(PLACES))
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_broken_rollout_of_any_place_collapses_for_the_right_reason(name, place, traveller, places):
-    mutant, expected = make_mutants(Encounter, places[place][4], np.random.default_rng(0))[name]
+def test_a_broken_rollout_of_any_place_collapses_for_the_right_reason(name, place, traveller, copies):
+    mutant, expected = copies[place][name]
     assert expected.intersection(traveller.reasons(mutant))
 
 

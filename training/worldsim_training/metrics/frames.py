@@ -110,16 +110,16 @@ def vividness(frames: np.ndarray, share: float) -> np.ndarray:
 
 
 def abruptness(frames: np.ndarray, *, steps: int, length: int) -> np.ndarray:
-    """How much of what changes over `steps` steps one step changes: mean squared change over one of them by that over
-    all, each averaged over `length` frames, (T - steps - length + 1,) float64; one value where T is less.
+    """Squared change of one step divided by that over `steps` steps, each the mean over `length` frames,
+    (T - steps - length + 1,) float64; one value where T is less.
 
-    A sharp sprite jumps on; one that leaves a trail of n frames has 1/n^2 of its change a step. It is 1 where nothing
+    A sharp sprite jumps on, one that leaves a trail of n frames changes 1/n^2 as much a step. It is 1 where nothing
     changes, and asks neither how much moves nor before what.
     """
     steps = min(steps, len(frames) - 1)
-    one = squared_error(frames[steps:], frames[steps - 1 : -1])
-    all_ = squared_error(frames[steps:], frames[:-steps])
-    return (moving_average(one, length) + MSE_FLOOR) / (moving_average(all_, length) + MSE_FLOOR)
+    once = squared_error(frames[steps:], frames[steps - 1 : -1])
+    whole = squared_error(frames[steps:], frames[:-steps])
+    return (moving_average(once, length) + MSE_FLOOR) / (moving_average(whole, length) + MSE_FLOOR)
 
 
 def colour_cumulative(frames: np.ndarray) -> np.ndarray:
