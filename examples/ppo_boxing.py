@@ -1,13 +1,15 @@
-"""PPO that learns Boxing in the imagined game alone and is then tested in the real one.
+"""PPO that learns Boxing, or another game, in the imagined game alone and is then tested in the real one.
 
     python examples/ppo_boxing.py --device cuda                      2 million imagined frames, minutes on a GPU
     python examples/ppo_boxing.py --device cuda --real --out runs/ppo_real      the same steps in the real game
     python examples/ppo_boxing.py --out runs/ppo --beside runs/ppo_real         both in one table and picture
     python examples/ppo_boxing.py --frames 100000 --num-envs 16 --denoising 1   about an hour on two CPU cores
+    python examples/ppo_boxing.py take_cover --reward-scale 0.05 --device cuda --out runs/ppo_doom      another world
 
-Both games give 64x64 frames, 4 screens a step, 4 of them seen at once. The test needs the real game: pip install
-"worldsim[atari,eval]". A run that was ended goes on from its last checkpoint, with new episodes. The policy in
-OUT/policy plays elsewhere too: worldsim record boxing --agent runs/ppo/policy.
+Both games give the same frames, of which 4 are seen at once. In a game whose action is a vector the policy chooses
+among those that its adapter names (`Game.choices`). The test needs the real game: pip install "worldsim[atari,eval]".
+A run that was ended goes on from its last checkpoint, with new episodes. The policy in OUT/policy plays elsewhere too:
+worldsim record boxing --agent runs/ppo/policy.
 """
 
 import argparse
@@ -26,9 +28,9 @@ from torch.distributions import Categorical
 from tqdm import tqdm
 
 import worldsim  # noqa: F401 - registers the worldsim/... ids
-from worldsim_envs.games import make_game
+from worldsim_envs.games import game_class, make_game
 from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig, PolicyPlayer
-from worldsim_envs.real import RealEnv
+from worldsim_envs.real import RealEnv, plain
 from worldsim_training import checkpoint
 
 KEEP_EVERY = 20
@@ -59,6 +61,8 @@ class Config:
     entropy: float = 0.01
     value: float = 0.5
     max_norm: float = 0.5
+    reward_scale: float = 1.0
+    """What the policy learns from is the game's reward times this; returns of some tens suit the other settings."""
     stack: int = 4
     """Frames seen at once."""
     dim: int = 512
@@ -102,7 +106,8 @@ class Imagined:
         return self.env.unwrapped.reset_tensor(seed=seed)[0]
 
     def step(self, actions):
-        """Frames, rewards, terminated, truncated, and the frames that ended episodes closed with."""
+        """Frames, rewards, terminated, truncated, and the frames that ended episodes closed with, for the game's own
+        actions, an array of N."""
         frames, rewards, terminated, truncated, infos = self.env.unwrapped.step_tensor(actions)
         return frames, rewards, terminated, truncated, infos.get("final_obs", frames)
 
@@ -121,7 +126,7 @@ class Real:
 
     def step(self, actions):
         """As `Imagined.step`."""
-        frames, rewards, terminated, truncated, infos = self.env.step(actions.cpu().numpy())
+        frames, rewards, terminated, truncated, infos = self.env.step(actions)
         final = frames.copy()
         for i in np.flatnonzero(terminated | truncated):
             final[i] = infos["final_obs"][i]
@@ -138,9 +143,7 @@ class Real:
 def train(config: Config, worlds, out: Path, device: str) -> PixelPolicy:
     """The policy after all updates; each writes a row of the curve and now and then a checkpoint."""
     torch.manual_seed(config.seed)
-    space = worlds.env.single_observation_space.shape
-    sizes = PolicyConfig(space[0], space[1], int(worlds.env.single_action_space.n), config.stack, config.dim)
-    policy = PixelPolicy(sizes).to(device)
+    policy = PixelPolicy(sizes(config, worlds)).to(device)
     optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate, eps=1e-5)
     batch = config.num_envs * config.rollout
     updates = max(1, config.frames // batch)
@@ -161,6 +164,14 @@ def train(config: Config, worlds, out: Path, device: str) -> PixelPolicy:
     return policy
 
 
+def sizes(config: Config, worlds) -> PolicyConfig:
+    """A policy for the frames and the actions of a game."""
+    height, width, _ = worlds.env.single_observation_space.shape
+    natives = game_class(config.game).natives()
+    choices = tuple(map(tuple, natives.tolist())) if natives.ndim == 2 else ()
+    return PolicyConfig(height, width, len(natives), config.stack, config.dim, choices)
+
+
 @torch.no_grad()
 def collect(config: Config, worlds, policy: PixelPolicy, seen, scores):
     """Play one rollout: the frames seen at its end, and (T * N, ...) observations, actions, log-odds, advantages,
@@ -170,9 +181,11 @@ def collect(config: Config, worlds, policy: PixelPolicy, seen, scores):
         logits, values = policy(seen)
         odds = Categorical(logits=logits)
         actions = odds.sample()
-        frames, rewards, terminated, truncated, final = worlds.step(actions)
+        natives = policy.config.natives(actions.cpu().numpy())
+        frames, rewards, terminated, truncated, final = worlds.step(natives)
         done = terminated | truncated
         scores.add(rewards, done)
+        rewards = config.reward_scale * rewards
         if truncated.any():  # the episode would have gone on: its last frame is worth what the policy thinks
             cut = (truncated & ~terminated).nonzero().squeeze(1)
             ends = torch.cat([seen[cut, 3:], final[cut]], dim=1)
@@ -293,7 +306,7 @@ def play_real(config: Config, episodes: int, choose) -> list[float]:
         for _ in tqdm(range(config.episode_steps), unit="step", desc="real game"):
             actions = choose(games, frames)
             for i in np.flatnonzero(~over):
-                frames[i], reward, over[i] = games[i].step(int(actions[i]))
+                frames[i], reward, over[i] = games[i].step(plain(actions[i]))
                 scores[i] += reward
             if over.all():
                 break
@@ -338,8 +351,9 @@ def read_arguments() -> tuple[Config, argparse.Namespace]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("world", nargs="?", default=Config.world, help="a shipped world or a folder")
     parser.add_argument("--real", action="store_true", help="train in the real game instead")
+    parser.add_argument("--game", help="the real game's adapter (default: the one of the world's name)")
     for name, value in asdict(Config()).items():
-        if name not in ("world", "real"):
+        if name not in ("world", "real", "game"):
             parser.add_argument(
                 f"--{name.replace('_', '-')}", type=type(value), default=value, help=f"default: {value}"
             )
@@ -352,6 +366,7 @@ def read_arguments() -> tuple[Config, argparse.Namespace]:
     args = parser.parse_args()
     if min(args.frames, args.num_envs, args.rollout, args.episodes, args.episode_steps, args.stack) < 1:
         parser.error("frames, num-envs, rollout, episodes, episode-steps and stack are numbers from 1")
+    args.game = args.game or args.world
     given = {name: vars(args)[name] for name in asdict(Config())}
     return Config(**given), args
 

@@ -14,7 +14,7 @@ import tiny
 from worldsim.action import ActionSpec
 from worldsim.world_model import Starts, WorldInfo, WorldModel
 from worldsim_envs.env import WorldEnv
-from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig, PolicyPlayer
+from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig, PolicyPlayer, check_policy
 from worldsim_envs.record import load_agent
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,6 +53,19 @@ class Bright(Game):
     @classmethod
     def policies(cls):
         return {"random": lambda rng: lambda game: int(rng.integers(2))}
+
+
+class Pedal(Bright):
+    '''The same with a pedal: a step earns how far it is down.'''
+
+    name, actions, choices = "pedal", ActionSpec([Channel("up", "pedal")]), ((0.2,), (0.0,), (0.9,))
+
+    def step(self, action):
+        return super().step(self.actions.encode(action).item())
+
+    @classmethod
+    def policies(cls):
+        return {"random": lambda rng: lambda game: rng.random(1)}
 """
 
 
@@ -85,6 +98,19 @@ def test_a_policy_that_learns_in_the_real_game_beats_chance_there_and_plays_else
     assert (folder / "real" / "curves.png").stat().st_size > 1000
     agent = load_agent(str(folder / "real" / "policy"), WorldEnv(str(folder / "world")), np.random.default_rng(0))
     assert [agent(np.full((16, 24, 3), 90, np.uint8)) for _ in range(8)].count(1) >= 7
+
+
+def test_a_policy_of_a_game_of_vectors_learns_among_its_choices(folder):
+    settings = ("--frames", 640, "--learning-rate", 0.01, "--reward-scale", 2.0)
+    code, _, error = run(folder, "--real", "--game", "bright:Pedal", "--out", "pedal", *settings)
+    assert code == 0, error
+    assert np.mean(json.loads((folder / "pedal" / "result.json").read_text())["scores"]) >= 16
+    player = PolicyPlayer(PixelPolicy.from_pretrained(folder / "pedal" / "policy"), np.random.default_rng(0))
+    assert player(np.full((1, 16, 24, 3), 90, np.uint8)).tolist() == [[np.float32(0.9)]]
+    spec = ActionSpec([tiny.Channel("up", "pedal")])
+    check_policy(player.policy, (16, 24, 3), spec, "pedal")
+    with pytest.raises(ValueError, match="16x24 frames and vectors of 1; here are 16x24 and 2 actions"):
+        load_agent(str(folder / "pedal" / "policy"), WorldEnv(str(folder / "world")), np.random.default_rng(0))
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import numpy as np
 from worldsim.action import ActionSpec
 from worldsim.player.controls import RandomHands
 from worldsim_envs.games.policies import HeldRandom
+from worldsim_envs.real import plain
 
 if TYPE_CHECKING:
     from worldsim_envs.env import WorldEnv
@@ -93,4 +94,4 @@ def _policy_agent(path: Path, env: WorldEnv, rng: np.random.Generator) -> Agent:
     policy = PixelPolicy.from_pretrained(path)
     check_policy(policy, env.observation_space.shape, env.actions, path)
     player = PolicyPlayer(policy, rng)
-    return lambda observation: int(player(observation[None])[0])
+    return lambda observation: plain(player(observation[None])[0])

@@ -26,10 +26,16 @@ class PolicyConfig:
     height: int
     width: int
     actions: int
-    """Number of the source game's own actions."""
+    """Number of actions that it chooses among."""
     stack: int = 4
     """Frames it sees at once."""
     dim: int = 512
+    choices: tuple[tuple[float, ...], ...] = ()
+    """The vector that each action stands for, in a game whose own action is one; empty where it is a number."""
+
+    def natives(self, chosen: np.ndarray) -> np.ndarray:
+        """The source game's own actions, (B,) int64 or (B, A) float32, for the numbers (B,) that were chosen."""
+        return np.array(self.choices, np.float32)[chosen] if self.choices else chosen
 
 
 class PixelPolicy(nn.Module):
@@ -72,7 +78,8 @@ class PixelPolicy(nn.Module):
             told = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             if told["schema"] != SCHEMA:
                 raise ValueError(f"schema {told['schema']!r}, this worldsim reads {SCHEMA}")
-            policy = cls(PolicyConfig(**told["config"]))
+            choices = tuple(map(tuple, told["config"].get("choices", ())))
+            policy = cls(PolicyConfig(**{**told["config"], "choices": choices}))
             policy.load_state_dict(load_file(folder / WEIGHTS))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:200]
@@ -91,11 +98,12 @@ class PixelPolicy(nn.Module):
 
 def check_policy(policy: PixelPolicy, shape: tuple[int, ...], actions: ActionSpec, path: str | Path) -> None:
     """ValueError in one line unless the policy is of a game with frames of that shape (H, W, 3) and those actions."""
-    config = policy.config
-    count = 0 if actions.table is None else len(actions.table)
-    if (config.height, config.width, config.actions) != (*shape[:2], count):
-        seen = f"{config.height}x{config.width} frames and {config.actions} actions"
-        raise ValueError(f"policy '{path}' is of a game with {seen}; here are {shape[0]}x{shape[1]} and {count}")
+    config, (height, width) = policy.config, shape[:2]
+    here = f"vectors of {actions.size}" if actions.table is None else f"{len(actions.table)} actions"
+    its = f"vectors of {len(config.choices[0])}" if config.choices else f"{config.actions} actions"
+    if (config.height, config.width, its) != (height, width, here):
+        seen = f"{config.height}x{config.width} frames and {its}"
+        raise ValueError(f"policy '{path}' is of a game with {seen}; here are {height}x{width} and {here}")
 
 
 class PolicyPlayer:
@@ -112,11 +120,11 @@ class PolicyPlayer:
 
     @torch.no_grad()
     def __call__(self, frames: np.ndarray) -> np.ndarray:
-        """Native actions (B,) int64 for the present frames (B, H, W, 3) uint8."""
+        """Native actions, (B,) int64 or (B, A) float32, for the present frames (B, H, W, 3) uint8."""
         self._remember(frames)
         stacked = torch.from_numpy(self._seen).permute(0, 1, 4, 2, 3).flatten(1, 2)
         logits = self.policy(stacked.to(self.policy.value.weight.device))[0].double().cpu().numpy()
-        return (logits + self.rng.gumbel(size=logits.shape)).argmax(axis=1)
+        return self.policy.config.natives((logits + self.rng.gumbel(size=logits.shape)).argmax(axis=1))
 
     def _remember(self, frames: np.ndarray) -> None:
         config = self.policy.config

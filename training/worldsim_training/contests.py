@@ -13,6 +13,7 @@ from worldsim.world_model import WorldModel
 from worldsim_envs.games import Game
 from worldsim_envs.games.base import FramePolicyFactory
 from worldsim_envs.pixel_policy import PixelPolicy, PolicyPlayer
+from worldsim_envs.real import plain
 from worldsim_training import imagine
 
 Act = Callable[[np.ndarray], np.ndarray]
@@ -91,7 +92,7 @@ def play_real(game: Game, contestant: Contestant, starts: Sequence[Start], steps
             game.reroll(rng)
         act = contestant.begin(start.frames[None, :-1], [rng])
         for _ in range(steps):
-            frame, reward, ended = game.step(_native(act(frame[None])[0]))
+            frame, reward, ended = game.step(plain(act(frame[None])[0]))
             returns[i] += reward
             if ended:
                 break
@@ -133,7 +134,3 @@ def _imagined(
         if over.all():
             break
     return returns
-
-
-def _native(action: Any) -> Any:
-    return int(action) if np.ndim(action) == 0 else action
