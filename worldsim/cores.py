@@ -11,9 +11,9 @@ import torch
 
 ENOUGH = 0.75
 """Share of its time within which a frame is painted quickly enough, so that no more threads are tried."""
-NEARLY = 1.5
-"""Where no number of threads is quick enough, times of the quickest's that fewer threads may take."""
-TRIES = 6
+NEARLY = 1.33
+"""Times of the quickest number's that fewer threads may take where they are not quick enough."""
+TRIES = 4
 """Frames painted to tell how long one takes. The quickest counts: other programs may want the cores at this moment."""
 MOST = 1024
 """Threads that are believed of a file."""
@@ -21,7 +21,7 @@ MOST = 1024
 
 def spare_cores(env, fps: float | None = None) -> None:
     """Change the process: torch takes the fewest of 1, 2, 4 ... threads that paint the world's frames in ENOUGH of
-    their time, or else nearly as quickly as any number does; resets the environment.
+    their time, or else nearly as quickly as any number does; plays some frames of the environment.
 
     The other cores are left to the screen and to other programs. On processors with matrix units, frames of 64x64 are
     hardly quicker on two cores than on one; and where another program shares one of the two, every pass waits for the
@@ -34,12 +34,13 @@ def spare_cores(env, fps: float | None = None) -> None:
     if model.device.type != "cpu" or model.engine == "compiled":
         return
     enough_s = ENOUGH / (fps or env.metadata["render_fps"])
+    env.reset(seed=0)
     taken_s = {}
     for threads in counts(usual_threads()):
         torch.set_num_threads(threads)
         taken_s[threads] = frame_s(env)
         if taken_s[threads] <= enough_s:
-            return
+            break
     quickest_s = min(taken_s.values())
     torch.set_num_threads(min(threads for threads, seconds in taken_s.items() if seconds <= NEARLY * quickest_s))
 
@@ -51,7 +52,6 @@ def counts(most: int) -> list[int]:
 
 def frame_s(env) -> float:
     """Seconds that a frame takes at least, paint and commit, after one that nobody counts."""
-    env.reset(seed=0)
     rest = env.actions.decode(env.actions.from_keys(()))
     taken_s = []
     for _ in range(1 + TRIES):

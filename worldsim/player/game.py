@@ -170,11 +170,12 @@ class Game:
     # --- painting ---
 
     def _warm_up(self, seed: int) -> None:
-        """Paint a frame that nobody sees: the first one takes several times as long."""
-        self.env.reset(seed=0)
+        """Begin, and paint a frame that nobody sees: the first one takes several times as long."""
+        self._start = self._starts.present() if self._starts else Start()
+        self.session = Session(self.env, seed=seed, past=self._start.past)
+        beginning = self.env.save_state()
         self.env.step(self.env.actions.decode(self.env.actions.from_keys(())))
-        start = self._starts.present() if self._starts else Start()
-        self._start, self.session = start, Session(self.env, seed=seed, past=start.past)
+        self.env.load_state(beginning)
 
     def _paint(self, keys: Keys, show: Show) -> None:
         """Shown first, committed after: the picture need not wait for the memory."""
