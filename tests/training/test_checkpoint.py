@@ -119,3 +119,18 @@ def test_adam_goes_on_as_if_it_had_never_been_packed():
     for each in ((network, optimizer), (other, resumed)):
         update(*each)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), other.parameters(), strict=True))
+
+
+def test_adams_moments_come_back_laid_out_as_the_weights_which_its_fused_kernels_ask_for():
+    network = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    optimizer, resumed = (optim.AdamW(network.parameters(), fused=False) for _ in range(2))
+    network(torch.ones(1, 3, 4, 4)).square().sum().backward()
+    optimizer.step()
+    packed = {
+        name: tensor.clone(memory_format=torch.contiguous_format)
+        for name, tensor in checkpoint.pack_adam(network, optimizer).items()
+    }
+    checkpoint.unpack_adam(network, resumed, packed)
+    weight, moments = network.weight, resumed.state[network.weight]
+    assert weight.stride() == (27, 1, 9, 3) == moments["exp_avg"].stride() == moments["exp_avg_sq"].stride()
+    assert torch.equal(moments["exp_avg"], optimizer.state[weight]["exp_avg"])

@@ -14,6 +14,7 @@ from worldsim.sampler import FewStepSampler
 from worldsim_training import dmd, loop
 from worldsim_training.config import ContextConfig, DmdConfig, LoopConfig, TeacherForcingConfig
 from worldsim_training.dataset import Clip
+from worldsim_training.placement import placed
 from worldsim_training.teacher_forcing import TeacherForcing
 
 
@@ -66,8 +67,8 @@ def test_a_compiled_replay_has_the_slopes_of_the_plain_one():
 
 def distribution_matching() -> dmd.Dmd:
     config = DmdConfig(context_frames=2, frames=4, critic_per_student=2, critic_learning_rate=1e-3)
-    scorer = dmd.CausalScorer(tiny_denoiser(1).cuda(), config.w)
-    stage = dmd.Dmd(tiny_denoiser().cuda(), scorer, (1.0, 0.7), 2.0, config)
+    student, teacher = (placed(tiny_denoiser(seed), torch.device("cuda")) for seed in (0, 1))
+    stage = dmd.Dmd(student, dmd.CausalScorer(teacher, config.w), (1.0, 0.7), 2.0, config)
     held_out = OneClip("cuda").clip
     stage.best = loop.Best(stage.average, dmd.PlayedScore(stage.average, FewStepSampler((1.0, 0.7)), held_out, 2), 1)
     return stage

@@ -76,8 +76,9 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def like(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """A whole tensor, the same in every process, on a parameter's device and, where that is in shards, in such, too."""
-    tensor = tensor.to(parameter.device)
-    if not isinstance(parameter, DTensor):
-        return tensor
-    return distribute_tensor(tensor, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    """A whole tensor, the same in every process, on a parameter's device and laid out as that is: in the same order of
+    axes, for which Adam's fused kernel asks, or in shards."""
+    if isinstance(parameter, DTensor):
+        whole = tensor.to(parameter.device)
+        return distribute_tensor(whole, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
