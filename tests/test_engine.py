@@ -142,10 +142,10 @@ def test_the_packed_head_answers_what_the_plain_one_does():
     for ours, theirs in zip(packed(*frames), plain(*frames), strict=True):
         assert ours.shape == theirs.shape and ours.dtype == torch.float32
         assert (ours - theirs).abs().max() < 0.02 * theirs.abs().max()
-    reward, ended = packed.read(*frames)
+    reward, odds = packed.read(*frames)
     logits, end = packed(*frames)
     assert reward.tolist() == [plain.config.rewards[i] for i in logits.argmax(dim=1)]
-    assert torch.equal(ended, end > 0)
+    assert torch.equal(odds, end)
 
 
 def test_networks_in_float32_are_played_as_they_are():

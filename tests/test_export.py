@@ -4,6 +4,7 @@ import argparse
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from worldsim.export import add_arguments, export_world, run
 from worldsim.exported.noise import Quantiles, Stream
 from worldsim.exported.world import OnnxWorld
 from worldsim.noise import NoiseStream, quantiles
+from worldsim.world_model import WorldModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -99,6 +101,19 @@ def test_the_noise_is_the_same_bits_as_in_torch():
         expected, stream = NoiseStream.of([seed]), Stream(seed)
         for shape in ((3, 5, 7), (50_000,)):
             assert np.array_equal(stream.draw(shape, table), expected.draw(shape)[0].numpy())
+
+
+def test_ends_that_are_drawn_fall_where_they_fall_in_torch(world, folders):
+    exported = OnnxWorld(folders / "fp32", threads=1)
+    drawing = WorldModel(replace(world.info, draws_ends=True), world.actions, world.denoiser, world.heads, world.starts)
+    seeds, odds = [*range(60), -3, 2**64 + 9], -0.7
+    stream = NoiseStream.of(seeds)
+    stream.draw((5, 7))
+    right = drawing.ended(torch.full((len(seeds),), odds), stream)
+    state = exported.reset()
+    state.noise.draw((5, 7), exported.quantiles)
+    told = [exported._draws_end(odds, replace(state.noise, seed=seed)) for seed in seeds]
+    assert told == right.tolist() and 5 < sum(told) < len(told) - 5
 
 
 def test_a_clone_of_an_exported_worlds_state_is_a_save_state(folders):

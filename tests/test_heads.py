@@ -21,19 +21,19 @@ def frames(count, seed=0):
 
 
 def test_read_answers_one_of_the_games_rewards(head):
-    reward, ended = head.read(*frames(32))
-    assert reward.shape == ended.shape == (32,)
-    assert reward.dtype == torch.float32 and ended.dtype == torch.bool
+    reward, odds = head.read(*frames(32))
+    assert reward.shape == odds.shape == (32,)
+    assert reward.dtype == odds.dtype == torch.float32
     assert set(reward.tolist()) <= set(VALUES)
 
 
-def test_read_takes_the_likeliest_reward_and_the_end_above_even_odds(head):
+def test_read_takes_the_likeliest_reward_and_the_ends_log_odds(head):
     before, after = frames(32)
     logits, end = head(before, after)
     assert logits.shape == (32, 3) and end.shape == (32,)
-    reward, ended = head.read(before, after)
+    reward, odds = head.read(before, after)
     assert reward.tolist() == [VALUES[i] for i in logits.argmax(dim=1)]
-    assert torch.equal(ended, end.sigmoid() > 0.5)
+    assert torch.equal(odds, end)
 
 
 def test_the_order_of_the_frames_matters(head):
@@ -72,5 +72,5 @@ def test_a_head_learns_what_a_frame_pair_means(head):
         optimiser.zero_grad()
         outcome_loss(*head(before, after), rewards, brighter, torch.tensor(VALUES)).backward()
         optimiser.step()
-    reward, ended = head.read(before, after)
-    assert torch.equal(reward, rewards) and torch.equal(ended, brighter)
+    reward, odds = head.read(before, after)
+    assert torch.equal(reward, rewards) and torch.equal(odds > 0, brighter)

@@ -249,6 +249,40 @@ def test_a_batch_of_one_is_near_the_same_world_in_a_batch_of_three(world):
         assert off.max() <= 2 and off.mean() < 0.05
 
 
+class Steady:
+    """Heads that see no reward, and every frame's end with one probability."""
+
+    def __init__(self, probability):
+        self.odds = torch.tensor(probability).logit()
+
+    def read(self, before, after):
+        return torch.zeros(len(after)), self.odds.expand(len(after))
+
+
+def under_steady_heads(world, probability, **info):
+    other = WorldModel(replace(world.info, **info), world.actions, world.denoiser, world.heads, world.starts)
+    other.reader = Steady(probability)
+    return other
+
+
+def test_a_world_that_draws_its_ends_has_as_many_as_the_head_expects_and_the_frames_of_one_that_does_not(world):
+    drawing, plain = under_steady_heads(world, 0.3, draws_ends=True), under_steady_heads(world, 0.3)
+    actions, seeds = actions_of(40, 30), range(40)
+    frames, _, ended = play(drawing, drawing.reset(*past_of(40), seeds), actions)
+    assert ended.float().mean() == pytest.approx(0.3, abs=3 * (0.3 * 0.7 / ended.numel()) ** 0.5)
+    assert ended.float().mean(dim=0).std() < 2 * (0.3 * 0.7 / 30) ** 0.5  # in no world always or never
+    assert torch.equal(ended, play(drawing, drawing.reset(*past_of(40), seeds), actions)[2])
+    right, _, never = play(plain, plain.reset(*past_of(40), seeds), actions)
+    assert torch.equal(frames, right) and not never.any()
+
+
+def test_drawn_ends_are_the_worlds_own_in_any_place_of_a_batch(world):
+    drawing, actions = under_steady_heads(world, 0.5, draws_ends=True), actions_of(6, 20)
+    ended = play(drawing, drawing.reset(*past_of(6), range(6)), actions)[2]
+    back = play(drawing, drawing.reset(*past_of(6), range(5, -1, -1)), actions)[2]
+    assert torch.equal(ended, back.flip(1)) and len(ended.T.unique(dim=0)) == 6
+
+
 def test_a_nan_in_one_world_leaves_the_bytes_of_the_others(world):
     actions = actions_of(3, 4)
     healthy = world.reset(*past_of(3), [0, 1, 2])

@@ -75,7 +75,8 @@ class Mortal:
         self.every = every
 
     def read(self, before: torch.Tensor, after: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return after.mean(dim=(1, 2, 3)), (after[:, 0, 0, 0] * 255).int() % self.every == 0
+        ends = (after[:, 0, 0, 0] * 255).int() % self.every == 0
+        return after.mean(dim=(1, 2, 3)), torch.where(ends, 1.0, -1.0)
 
 
 def mortal_world(model: WorldModel, every: int) -> WorldModel:

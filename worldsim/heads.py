@@ -50,18 +50,15 @@ class OutcomeHead(ModelMixin, ConfigMixin):
 
     @torch.no_grad()
     def read(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-        """The likeliest reward value (B,) float32 and whether the episode ended (B,) bool."""
-        return decide(*self(before, after), self.config.rewards)
+        """The likeliest reward value and the log-odds of the episode's end, both (B,) float32."""
+        return likeliest(*self(before, after), self.config.rewards)
 
 
-def decide(reward_logits: Tensor, end_logit: Tensor, rewards: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """The likeliest reward value (B,) float32 and whether the end is likelier than not (B,) bool.
-
-    The reward is NaN where any logit of that world is not finite.
-    """
+def likeliest(reward_logits: Tensor, end_logit: Tensor, rewards: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """The likeliest reward value (B,) float32, NaN where any logit of that world is not finite, and `end_logit`."""
     values = _values(tuple(rewards), reward_logits.device)
     sound = reward_logits.isfinite().all(dim=1) & end_logit.isfinite()
-    return values[reward_logits.argmax(dim=1)].masked_fill(~sound, torch.nan), end_logit > 0
+    return values[reward_logits.argmax(dim=1)].masked_fill(~sound, torch.nan), end_logit
 
 
 @functools.cache

@@ -92,7 +92,8 @@ def _world(world: dict, environment: str) -> dict[str, str]:
         "frames": f"{world['width']}x{world['height']} at {world['fps']} FPS",
         "denoising steps": f"{choices}; {world['default_steps']} unless asked",
         "memory": f"{world['window_frames']} frames",
-        "episode": f"at most {world['max_episode_steps']} frames",
+        "episode": f"at most {world['max_episode_steps']} frames"
+        + "; ends drawn by chance" * world.get("draws_ends", False),
     }
 
 

@@ -33,10 +33,10 @@ class LateCommit:
         painted = self._painted(model.sampler(steps), action)
         frame, sound = model.shown(painted, state.last)
         after = model.codec.encode(frame)
-        reward, ended = model.reader.read(model.codec.encode(state.last), after)
+        reward, odds = model.reader.read(model.codec.encode(state.last), after)
         self._owed = after, action
         state.last, state.step_count = frame.clone(), state.step_count + 1
-        return Step(frame, reward.masked_fill(~sound, torch.nan), ended)
+        return Step(frame, reward.masked_fill(~sound, torch.nan), model.ended(odds, state.noise))
 
     @torch.no_grad()
     def settle(self) -> WorldState:

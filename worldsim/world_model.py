@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ STARTS = "starts.png"
 PARTS = {"denoiser": CausalDiT, "heads": OutcomeHead}
 DOUBT_SIGMA = 0.05  # of 0.05, 0.1, 0.25, 0.4, 0.5, 0.67 and 0.9 the one that tells strange pasts best
 DOUBT_STREAM = 0x646F756274  # a stream apart from that of the frames, which so stay the same with and without
+END_STREAM = 0x656E64  # a stream apart, too: the ends of a world that draws them
 PART_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 NOTES = (".md", ".jsonl")  # a card or log beside the weights may grow without changing the world
 
@@ -58,6 +59,9 @@ class WorldInfo:
     """Noise level of the call that paints a frame in one step; see `worldsim.sampler.step_sigmas`."""
     default_steps: int = 2
     step_choices: tuple[int, ...] = tuple(NOMINAL_STEPS)
+    draws_ends: bool = False
+    """Whether an episode ends by chance, as often as the head thinks that it may, and not where that is likelier than
+    not. So it is in a game whose end hangs on what no frame shows, such as the player's health."""
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
         """Noise levels of the calls that paint a frame in 1, 2 or 4 steps; ValueError for any other count."""
@@ -227,10 +231,17 @@ class WorldModel:
         self._check_frame(state, frame)
         frame = frame.to(self.device)
         commit = self._commit_frame if self._graphs is None else self._graphs.commit
-        reward, ended = commit(frame, state.last, self._sent(action), state.cache)
+        reward, odds = commit(frame, state.last, self._sent(action), state.cache)
         state.last = frame.clone()
         state.step_count += 1
-        return Step(frame, reward, ended)
+        return Step(frame, reward, self.ended(odds, state.noise))
+
+    def ended(self, odds: Tensor, noise: NoiseStream) -> Tensor:
+        """(B,) bool: which worlds end at these log-odds (B,), with a noise that stands where their frames left it."""
+        if not self.info.draws_ends:
+            return odds > 0
+        drawn = NoiseStream(noise.seeds ^ END_STREAM, noise.used.clone()).draw(())
+        return torch.special.ndtr(drawn) < odds.sigmoid()
 
     def _paint_frame(
         self, sampler: Sampler, noise: NoiseStream, last: Tensor, action: Tensor, cache: KVCache
@@ -247,9 +258,9 @@ class WorldModel:
 
     def _commit_frame(self, frame: Tensor, last: Tensor, action: Tensor, cache: KVCache) -> tuple[Tensor, Tensor]:
         painted = self.codec.encode(frame)
-        reward, ended = self.reader.read(self.codec.encode(last), painted)
+        outcome = self.reader.read(self.codec.encode(last), painted)
         self.painter.commit(painted, action, cache)
-        return reward, ended
+        return outcome
 
     def _sent(self, action: Tensor) -> Tensor:
         """The action where the network is, without waiting for a GPU's earlier work."""
@@ -418,8 +429,8 @@ def _check_schema(schema: object, path: Path) -> None:
 
 def _read_info(index: dict) -> WorldInfo:
     known = {field.name for field in fields(WorldInfo)}
+    needed = {field.name for field in fields(WorldInfo) if field.default is MISSING} | {"step_choices"}
     stored = index["world"]
-    if set(stored) != known:
-        odd = ", ".join(sorted(set(stored) ^ known))
-        raise ValueError(f"world description has missing or unknown fields: {odd}")
+    if odd := (set(stored) - known) | (needed - set(stored)):
+        raise ValueError(f"world description has missing or unknown fields: {', '.join(sorted(odd))}")
     return WorldInfo(**{**stored, "step_choices": tuple(stored["step_choices"])})

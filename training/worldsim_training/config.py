@@ -197,6 +197,8 @@ class WorldConfig:
     """Level of the one-step list; a little below 1 with `consistency.mean_share`, which keeps the mean at 1."""
     default_steps: int = 2
     """1, 2 or 4: network calls a frame of a play that asks for no other number."""
+    draws_ends: bool = False
+    """Whether episodes end by chance, for a game whose end no frame shows; see `worldsim.world_model.WorldInfo`."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     context: ContextConfig = field(default_factory=ContextConfig)

@@ -167,6 +167,7 @@ class Pipeline:
             shift=self.world.shift,
             single_sigma=self.world.single_sigma,
             default_steps=self.world.default_steps,
+            draws_ends=self.world.draws_ends,
         )
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
         denoiser = self._load(self._released()).cpu()

@@ -18,7 +18,7 @@ Paint = Callable[[Hashable, NoiseStream, Tensor, Tensor, KVCache], tuple[Tensor,
 """(sampler, noise, frame now shown, action, memory) -> next frame and whether it is sound; moves the noise on."""
 
 Commit = Callable[[Tensor, Tensor, Tensor, KVCache], tuple[Tensor, Tensor]]
-"""(frame, the one before it, action, memory) -> reward and end; changes the memory."""
+"""(frame, the one before it, action, memory) -> reward and the end's log-odds; changes the memory."""
 
 STAGES = 3
 """Numbers of worlds whose graphs are kept; one more drops those recorded first."""

@@ -36,4 +36,4 @@ class PackedOutcomeHead:
     @torch.no_grad()
     def read(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
         """As `OutcomeHead.read`."""
-        return heads.decide(*self(before, after), self.rewards)
+        return heads.likeliest(*self(before, after), self.rewards)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+END_STREAM = 0x656E64
+"""As `worldsim.world_model.END_STREAM`."""
 MIXERS = ((30, np.uint64(0xBF58476D1CE4E5B9)), (27, np.uint64(0x94D049BB133111EB)))
 """Shift and factor of each round of SplitMix64's finaliser (Steele, Lea, Flood 2014, fig. 19)."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from worldsim.action import ActionSpec
 from worldsim.exported.folder import GRAPHS, graph_file, read_folder
-from worldsim.exported.noise import Quantiles, Stream
+from worldsim.exported.noise import END_STREAM, Quantiles, Stream
 
 try:
     import onnxruntime
@@ -100,7 +101,7 @@ class OnnxWorld:
         sound = not np.isnan(painted).any()
         frame = _to_pixels(painted) if sound else state.last
         before, after = _to_network(state.last), _to_network(frame)
-        reward, ended = self._outcome(before, after)
+        reward, ended = self._outcome(before, after, state.noise)
         state.memory = self._commit(state.memory, after, vector, True)
         state.last, state.held, state.step_count = frame, vector, state.step_count + 1
         return OnnxStep(frame, reward if sound else float("nan"), ended)
@@ -129,12 +130,17 @@ class OnnxWorld:
         asked = {"frame": frame, "action": vector[None], "known": np.array([known]), **memory}
         return {name.removeprefix("new."): array for name, array in self._graphs["commit"](asked).items()}
 
-    def _outcome(self, before: np.ndarray, after: np.ndarray) -> tuple[float, bool]:
-        """As `worldsim.heads.decide`."""
+    def _outcome(self, before: np.ndarray, after: np.ndarray, noise: Stream) -> tuple[float, bool]:
+        """As `worldsim.heads.likeliest`, and the end as `worldsim.world_model.WorldModel.ended`."""
         told = self._graphs["heads"]({"before": before, "after": after})
-        logits, end = told["reward_logits"][0], told["end_logit"][0]
-        sound = np.isfinite(logits).all() and np.isfinite(end)
-        return float(self.rewards[logits.argmax()]) if sound else float("nan"), bool(end > 0)
+        logits, odds = told["reward_logits"][0], told["end_logit"][0]
+        sound = np.isfinite(logits).all() and np.isfinite(odds)
+        ended = self._draws_end(float(odds), noise) if self.info.get("draws_ends") else odds > 0
+        return float(self.rewards[logits.argmax()]) if sound else float("nan"), bool(ended)
+
+    def _draws_end(self, odds: float, noise: Stream) -> bool:
+        drawn = float(replace(noise, seed=noise.seed ^ END_STREAM).draw((), self.quantiles))
+        return math.erfc(-drawn / math.sqrt(2)) / 2 < 1 / (1 + math.exp(min(-odds, 700.0)))
 
     def _levels(self, steps: int | None) -> tuple[float, ...]:
         steps = self.info["default_steps"] if steps is None else steps
