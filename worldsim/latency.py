@@ -103,12 +103,18 @@ class Fingers:
 
 
 def growth(memory: list[tuple[float, float]]) -> dict[str, float]:
-    """Megabytes at the beginning, at the end and at most, and how many a minute they grow in the second half."""
+    """Megabytes at the beginning, at the end and at most, and how many a minute their low points grow in the second
+    half: the least of each of its fifths, because the history of a round is kept until the next one begins."""
     seconds, used = np.array(memory).T
     late = seconds >= seconds[-1] / 2
-    slope = float(np.polyfit(seconds[late], used[late], 1)[0]) if late.sum() > 2 else 0.0
+    lows = [(times.mean(), part.min()) for times, part in zip(*map(_fifths, (seconds[late], used[late])), strict=True)]
+    slope = float(np.polyfit(*np.array(lows).T, 1)[0]) if len(lows) > 2 else 0.0
     told = {"first": used[0], "at_half": used[late][0], "last": used[-1], "most": used.max()}
     return {name: round(float(value), 1) for name, value in told.items()} | {"growth_a_minute": round(60 * slope, 3)}
+
+
+def _fifths(late: np.ndarray) -> list[np.ndarray]:
+    return [part for part in np.array_split(late, 5) if len(part)]
 
 
 def measure(args: argparse.Namespace) -> dict:

@@ -43,6 +43,15 @@ def test_growth_is_that_of_the_second_half():
     assert told["growth_a_minute"] == pytest.approx(1.0) and told["first"] == 100 and told["at_half"] == 160
 
 
+def test_growth_leaves_out_what_a_round_keeps_until_the_next_one():
+    seconds = np.arange(0, 1800, 2.0)
+    rounds = seconds % 130 / 130 * 4  # four megabytes of history a round
+    for grows in (0.0, 0.5):
+        used = 600 + rounds + seconds / 60 * grows
+        told = latency.growth(list(zip(seconds, used, strict=True)))
+        assert told["growth_a_minute"] == pytest.approx(grows, abs=0.02)
+
+
 class Blind:
     """A window without keys."""
 

@@ -60,7 +60,7 @@ def test_the_measured_part_has_value_interval_bar_and_verdict(folder, figures):
     assert "| long rollouts that collapse | **1 of 50** | wanted 0 | fail |" in text
     assert "| control C at 1, 2 denoising steps | 0.6, 0.7 | on fewer trials | |" in text
     assert "Does not pass: the action decides the pixels it should: 0 ignored, 1 perfect; long rollouts" in text
-    refused = text[text.index("Refused by its own check") : text.index("Not measured")]
+    refused = text[text.index("Refused by their own check") : text.index("Not measured")]
     assert "it scores .2 on real frames" in refused and "ball_x" in refused
     assert "rewards of the right value at the right step (F1)" in text[text.index("Not measured") :]
 

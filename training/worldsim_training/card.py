@@ -211,11 +211,15 @@ def _size(folder: Path) -> str:
 def _missing(gates: list[Gate], figures: Mapping) -> list[str]:
     """What did not pass or gave no figure, by name."""
     failing = [title(gate.key) for gate in gates if gate.verdict == FAIL]
-    refused = [f"{title(gate.key)} ({gate.why})" for gate in gates if gate.verdict == REFUSED]
+    reasons: dict[str, list[str]] = {}
+    for gate in gates:
+        if gate.verdict == REFUSED:
+            reasons.setdefault(gate.why, []).append(title(gate.key))
+    refused = [f"{', '.join(names)} ({why})" for why, names in reasons.items()]
     unread = figures.get("probe_refused")
     refused += [f"the state numbers {unread}, which the probe does not read on real frames"] if unread else []
     unmeasured = [title(gate.key) for gate in gates if gate.verdict == UNMEASURED]
-    told = (("Does not pass", failing), ("Refused by its own check", refused), ("Not measured", unmeasured))
+    told = (("Does not pass", failing), ("Refused by their own check", refused), ("Not measured", unmeasured))
     return [f"{words}: {'; '.join(names)}." for words, names in told if names]
 
 

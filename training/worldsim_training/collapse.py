@@ -93,6 +93,9 @@ class Signs:
     farthest_db: float
     """The same of the one frame that is farthest."""
 
+    def __str__(self) -> str:
+        return ", ".join(f"{name.replace('_', ' ')} {value:.3g}" for name, value in vars(self).items())
+
 
 def read_signs(
     frames: np.ndarray,

@@ -97,7 +97,7 @@ def check_judge(judge: Judge, rollouts: Sequence[np.ndarray], rng: np.random.Gen
     for frames in rollouts:
         signs = judge.signs(frames, frames[: judge.opening_frames])
         if reasons := collapse_reasons(signs, judge.limits):
-            raise ValueError(f"collapse test refused: a real rollout is {' and '.join(reasons)} by it: {signs}")
+            raise ValueError(f"collapse test refused: a real rollout is {' and '.join(reasons)} by it ({signs})")
     tried = 0
     for frames in rollouts[:MUTATED_ROLLOUTS]:
         for name, (mutant, expected) in make_mutants(judge.game, frames, rng).items():
