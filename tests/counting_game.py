@@ -49,3 +49,9 @@ class CountingGame(Game):
         frame = np.empty((self.height, self.width, 3), np.uint8)
         frame[:] = self.count, self.action + 1, self.mark
         return frame
+
+
+class LargeCountingGame(CountingGame):
+    """The same with frames that a policy's network can see."""
+
+    height, width = 16, 24

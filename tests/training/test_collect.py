@@ -2,23 +2,26 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import counting_game
 import numpy as np
 import pytest
-from counting_game import CountingGame
+import torch
+from counting_game import CountingGame, LargeCountingGame
 
-from worldsim_training.collect import CollectConfig, collect, record_episode
+from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig
+from worldsim_training.collect import CollectConfig, collect, ensure, record_episode
+from worldsim_training.config import DataConfig
 from worldsim_training.episodes import SPLITS, read_episode, write_episode
 
+SIZES = LargeCountingGame.height, LargeCountingGame.width
 COMMAND = [sys.executable, "-m", "worldsim_training.collect"]
 
 
-def record(folder, *, frames=400, workers=1, **settings):
-    return collect(
-        CollectConfig(out=str(folder), game="counting", frames=frames, workers=workers, **settings), CountingGame
-    )
+def record(folder, *, game=CountingGame, frames=400, workers=1, **settings):
+    return collect(CollectConfig(out=str(folder), game="counting", frames=frames, workers=workers, **settings), game)
 
 
 def contents(folder):
@@ -33,6 +36,38 @@ def test_what_is_recorded_does_not_depend_on_the_number_of_workers(tmp_path):
     record(tmp_path / "one", workers=1)
     record(tmp_path / "three", workers=3)
     assert contents(tmp_path / "one") == contents(tmp_path / "three")
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A policy's folder: it has random weights and never rests."""
+    torch.manual_seed(0)
+    policy = PixelPolicy(PolicyConfig(*SIZES, 3, dim=8))
+    policy.action.bias.data[0] = -100
+    policy.save_pretrained(tmp_path / "policy")
+    return tmp_path / "policy"
+
+
+def test_a_trained_policy_takes_its_turn_and_its_episodes_do_not_depend_on_the_number_of_workers(tmp_path, trained):
+    asked = {"game": LargeCountingGame, "policies": ["random", str(trained)]}
+    metas = [record(tmp_path / f"{n}", workers=n, **asked) for n in (1, 2)]
+    assert contents(tmp_path / "1") == contents(tmp_path / "2")
+    assert metas[0]["policies"][0] == "random" and metas[0]["policies"][1].startswith(f"{trained} (")
+    played = {"random": [], str(trained): []}
+    for each in metas[0]["episodes"]:
+        played[each["policy"]] += read_episode(tmp_path / "1" / each["file"], each["sha256"]).actions.tolist()
+    assert 0 not in played[str(trained)] and {*played["random"]} == {0, 1, 2}
+
+
+def test_a_recording_by_other_weights_is_not_continued_and_a_policy_of_another_game_is_refused(tmp_path, trained):
+    asked = {"game": LargeCountingGame, "policies": [str(trained)]}
+    record(tmp_path / "data", **asked)
+    PixelPolicy(PolicyConfig(*SIZES, 3, dim=8)).save_pretrained(trained)
+    with pytest.raises(ValueError, match="holds another recording: policies is"):
+        record(tmp_path / "data", **asked)
+    PixelPolicy(PolicyConfig(*SIZES, 99, dim=8)).save_pretrained(trained)
+    with pytest.raises(ValueError, match="is of a game with .* 99 actions"):
+        record(tmp_path / "other", **asked)
 
 
 def test_an_interrupted_recording_is_continued_to_the_same_bytes(tmp_path):
@@ -180,3 +215,12 @@ def test_a_killed_command_started_again_gives_the_same_bytes(tmp_path):
     for name in ("killed", "calm"):
         assert run_cli(*settings, f"out={tmp_path}/{name}").returncode == 0
     assert contents(tmp_path / "killed") == contents(tmp_path / "calm")
+
+
+def test_a_worlds_settings_say_who_plays(tmp_path):
+    data = DataConfig(folder=str(tmp_path), frames=100, policies=("switching",))
+    ensure(data, CountingGame)
+    assert {each["policy"] for each in json.loads((tmp_path / "meta.json").read_text())["episodes"]} == {"switching"}
+    ensure(data, CountingGame)  # is there already
+    with pytest.raises(ValueError, match="holds another recording: policies is"):
+        ensure(replace(data, policies=("random",)), CountingGame)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
 import signal
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait as wait_for_death
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 import numpy as np
@@ -23,8 +24,12 @@ from tqdm import tqdm
 
 from worldsim.names import did_you_mean
 from worldsim_envs.games import Game, game_class
+from worldsim_envs.real import plain
 from worldsim_training.config import DataConfig
 from worldsim_training.episodes import META, SCHEMA, SPLITS, Episode, read_episode, read_meta, write_episode, write_meta
+
+if TYPE_CHECKING:
+    from worldsim_envs.pixel_policy import PixelPolicy
 
 SHARES = {"train": 0.9, "validation": 0.05, "test": 0.05}
 
@@ -46,7 +51,8 @@ class CollectConfig:
     """Frames to record over all splits. Episodes are kept whole, so it becomes a few more."""
     seed: int = 0
     policies: list[str] = field(default_factory=list)
-    """Policies that take turns, one an episode; none named: all that the game has."""
+    """Policies that take turns, one an episode: names of the game's own, or folders that examples/ppo_boxing.py wrote;
+    none named: all that the game has."""
     episode_steps: int = 0
     """Cut every episode after so many steps; 0: the game ends it."""
     workers: int = 0
@@ -79,14 +85,14 @@ def ensure(data: DataConfig, game: type[Game]) -> None:
     """
     asked = {"game": game.name, "frames_asked": data.frames, "seed": data.seed}
     asked |= {"episode_steps": data.episode_steps, "complete": True}
+    asked |= {"policies": [_told(each) for each in data.policies]} if data.policies else {}
     if (Path(data.folder) / META).is_file():
         meta = read_meta(Path(data.folder))
         played = {"game": game.name, "played": True, "complete": True}
         if asked.items() <= meta.items() or played.items() <= meta.items():
             return
-    settings = CollectConfig(
-        out=data.folder, game=game.name, frames=data.frames, seed=data.seed, episode_steps=data.episode_steps
-    )
+    wanted = {"frames": data.frames, "seed": data.seed, "episode_steps": data.episode_steps}
+    settings = CollectConfig(out=data.folder, game=game.name, policies=list(data.policies), **wanted)
     try:
         collect(settings, game)
     except ValueError as error:
@@ -97,15 +103,59 @@ def ensure(data: DataConfig, game: type[Game]) -> None:
 def record_episode(game: Game, policy: str, seed: tuple[int, ...], max_steps: int) -> Episode:
     """Play one episode to its end, or to `max_steps`. The seed decides everything: opening and policy."""
     opening_seed, policy_seed = np.random.SeedSequence(seed).spawn(2)
-    choose = game.policies()[policy](np.random.default_rng(policy_seed))
+    choose = _player(game, policy, np.random.default_rng(policy_seed))
     frames, actions, rewards, ended = [game.reset(opening_seed)], [], [], False
     while not ended and len(actions) < max_steps:
-        actions.append(choose(game))
+        actions.append(choose(frames[-1]))
         frame, reward, ended = game.step(actions[-1])
         frames.append(frame)
         rewards.append(reward)
     native = np.int64 if game.actions.table is not None else np.float32
     return Episode(np.stack(frames), np.array(actions, native), np.array(rewards, np.float32), ended)
+
+
+def _player(game: Game, policy: str, rng: np.random.Generator) -> Callable[[np.ndarray], Any]:
+    """How a policy chooses at the present frame (H, W, 3) uint8: one of the game's own sees the game, too."""
+    if policy in game.policies():
+        own = game.policies()[policy](rng)
+        return lambda frame: own(game)
+    from worldsim_envs.pixel_policy import PolicyPlayer  # here, because it loads torch
+
+    trained = PolicyPlayer(_trained(policy, type(game)), rng)
+
+    def choose(frame: np.ndarray) -> Any:
+        with _one_thread():
+            return plain(trained(frame[None])[0])
+
+    return choose
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """What a network answers may depend, in its last bits, on how many threads share the work."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _trained(folder: str, game: type[Game]) -> PixelPolicy:
+    """The policy of a folder; FileNotFoundError or ValueError in one line where it is none or of another game."""
+    from worldsim_envs.pixel_policy import PixelPolicy, check_policy
+
+    policy = PixelPolicy.from_pretrained(folder)
+    check_policy(policy, (game.height, game.width, 3), game.actions, folder)
+    return policy
+
+
+def _told(policy: str) -> str:
+    """A policy in meta.json: its name, or its folder and what tells its weights from others'."""
+    weights = Path(policy) / "policy.safetensors"
+    return f"{policy} ({hashlib.sha256(weights.read_bytes()).hexdigest()[:12]})" if weights.is_file() else policy
 
 
 class _Ledger:
@@ -155,9 +205,12 @@ def _check(config: CollectConfig, game: type[Game]) -> None:
         if getattr(config, name) < least:
             raise ValueError(f"{name}={getattr(config, name)} is too small; it must be at least {least}")
     for policy in config.policies:
-        if policy not in game.policies():
+        if Path(policy).is_dir():
+            _trained(policy, game)
+        elif policy not in game.policies():
             hint = did_you_mean(policy, game.policies())
-            raise ValueError(f"unknown policy {policy!r}; {hint}{game.name} has {', '.join(game.policies())}")
+            known = f"{game.name} has {', '.join(game.policies())}; or give a trained policy's folder"
+            raise ValueError(f"unknown policy {policy!r}; {hint}{known}")
 
 
 def _description(config: CollectConfig, game: type[Game]) -> dict[str, Any]:
@@ -166,7 +219,7 @@ def _description(config: CollectConfig, game: type[Game]) -> dict[str, Any]:
         "schema": SCHEMA,
         **game.facts(),
         "seed": config.seed,
-        "policies": list(config.policies or game.policies()),
+        "policies": [_told(policy) for policy in config.policies or game.policies()],
         "frames_asked": config.frames,
         "episode_steps": config.episode_steps,
     }

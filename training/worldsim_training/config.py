@@ -33,6 +33,8 @@ class DataConfig:
     seed: int = 0
     episode_steps: int = 0
     """Cut every recorded episode after so many steps; 0: the game ends it."""
+    policies: tuple[str, ...] = ()
+    """Who plays, one an episode in turn: the game's own policies by name, trained ones by folder; none: all its own."""
     clip_frames: int = 32
 
 
