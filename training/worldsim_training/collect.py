@@ -85,7 +85,7 @@ def ensure(data: DataConfig, game: type[Game]) -> None:
     """
     asked = {"game": game.name, "frames_asked": data.frames, "seed": data.seed}
     asked |= {"episode_steps": data.episode_steps, "complete": True}
-    asked |= {"policies": [_told(each) for each in data.policies]} if data.policies else {}
+    asked |= {"policies": [_told(each, game) for each in data.policies]} if data.policies else {}
     if (Path(data.folder) / META).is_file():
         meta = read_meta(Path(data.folder))
         played = {"game": game.name, "played": True, "complete": True}
@@ -116,7 +116,7 @@ def record_episode(game: Game, policy: str, seed: tuple[int, ...], max_steps: in
 
 def _player(game: Game, policy: str, rng: np.random.Generator) -> Callable[[np.ndarray], Any]:
     """How a policy chooses at the present frame (H, W, 3) uint8: one of the game's own sees the game, too."""
-    if policy in game.policies():
+    if not _is_trained(policy, type(game)):
         own = game.policies()[policy](rng)
         return lambda frame: own(game)
     from worldsim_envs.pixel_policy import PolicyPlayer  # here, because it loads torch
@@ -143,6 +143,11 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _is_trained(policy: str, game: type[Game]) -> bool:
+    """Whether it is a folder's name, and none of the game's own policies'."""
+    return policy not in game.policies() and Path(policy).is_dir()
+
+
 def _trained(folder: str, game: type[Game]) -> PixelPolicy:
     """The policy of a folder; FileNotFoundError or ValueError in one line where it is none or of another game."""
     from worldsim_envs.pixel_policy import PixelPolicy, check_policy
@@ -152,10 +157,13 @@ def _trained(folder: str, game: type[Game]) -> PixelPolicy:
     return policy
 
 
-def _told(policy: str) -> str:
+def _told(policy: str, game: type[Game]) -> str:
     """A policy in meta.json: its name, or its folder and what tells its weights from others'."""
-    weights = Path(policy) / "policy.safetensors"
-    return f"{policy} ({hashlib.sha256(weights.read_bytes()).hexdigest()[:12]})" if weights.is_file() else policy
+    if not _is_trained(policy, game):
+        return policy
+    from worldsim_envs.pixel_policy import WEIGHTS
+
+    return f"{policy} ({hashlib.sha256((Path(policy) / WEIGHTS).read_bytes()).hexdigest()[:12]})"
 
 
 class _Ledger:
@@ -205,7 +213,7 @@ def _check(config: CollectConfig, game: type[Game]) -> None:
         if getattr(config, name) < least:
             raise ValueError(f"{name}={getattr(config, name)} is too small; it must be at least {least}")
     for policy in config.policies:
-        if Path(policy).is_dir():
+        if _is_trained(policy, game):
             _trained(policy, game)
         elif policy not in game.policies():
             hint = did_you_mean(policy, game.policies())
@@ -219,7 +227,7 @@ def _description(config: CollectConfig, game: type[Game]) -> dict[str, Any]:
         "schema": SCHEMA,
         **game.facts(),
         "seed": config.seed,
-        "policies": [_told(policy) for policy in config.policies or game.policies()],
+        "policies": [_told(policy, game) for policy in config.policies or game.policies()],
         "frames_asked": config.frames,
         "episode_steps": config.episode_steps,
     }
