@@ -116,12 +116,12 @@ def record_episode(game: Game, policy: str, seed: tuple[int, ...], max_steps: in
 
 def _player(game: Game, policy: str, rng: np.random.Generator) -> Callable[[np.ndarray], Any]:
     """How a policy chooses at the present frame (H, W, 3) uint8: one of the game's own sees the game, too."""
-    if not _is_trained(policy, type(game)):
+    if not _is_trained(policy, game):
         own = game.policies()[policy](rng)
         return lambda frame: own(game)
     from worldsim_envs.pixel_policy import PolicyPlayer  # here, because it loads torch
 
-    trained = PolicyPlayer(_trained(policy, type(game)), rng)
+    trained = PolicyPlayer(_trained(policy, game), rng)
 
     def choose(frame: np.ndarray) -> Any:
         with _one_thread():
@@ -143,12 +143,12 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _is_trained(policy: str, game: type[Game]) -> bool:
+def _is_trained(policy: str, game: Game | type[Game]) -> bool:
     """Whether it is a folder's name, and none of the game's own policies'."""
     return policy not in game.policies() and Path(policy).is_dir()
 
 
-def _trained(folder: str, game: type[Game]) -> PixelPolicy:
+def _trained(folder: str, game: Game | type[Game]) -> PixelPolicy:
     """The policy of a folder; FileNotFoundError or ValueError in one line where it is none or of another game."""
     from worldsim_envs.pixel_policy import PixelPolicy, check_policy
 

@@ -241,7 +241,19 @@ def _rollout_lines(r: Mapping) -> list[str]:
         f"  {r['collapsed']} of {r['rollouts']} ({', '.join(reasons)})",
         "end of rollouts, ratio to real frames",
         f"  {', '.join(ends)}; colours {r['end_colour_emd']:.2f} levels off",
+        *_rate_lines(r),
     ]
+
+
+def _rate_lines(r: Mapping) -> list[str]:
+    """How often random play ends and what it earns; nothing where the real game was not played at random."""
+    if "real_random_ends_per_1000" not in r:
+        return []
+    told = (
+        f"{name} {r[f'rollout_{name}_per_1000']:.1f}, really {r[f'real_random_{name}_per_1000']:.1f}"
+        for name in ("ends", "reward")
+    )
+    return ["1,000 steps of random play before an end", f"  {'; '.join(told)}"]
 
 
 def _battery_lines(report: Mapping) -> list[str]:

@@ -187,22 +187,25 @@ def measure_stability(
     rng: np.random.Generator,
     settings: imagine.Settings,
 ) -> dict[str, float | int]:
-    """Imagine rollouts under random held actions and judge each: counts of collapses, and the state of their ends."""
+    """Imagine rollouts under random held actions and judge each: counts of collapses, the state of their ends, and how
+    often they end and what they pay beside random play of the real game."""
 
     def play(
         openings: np.ndarray, state: WorldState, actions: np.ndarray, settings: imagine.Settings
-    ) -> list[tuple[Signs, np.ndarray, bool]]:
-        painted, over = imagine.play(model, state, actions, settings)
+    ) -> list[tuple[Signs, np.ndarray, Pay]]:
+        played = imagine.play_outcomes(model, state, actions, settings)
         return [
-            (judge.signs(frames, opening), frames[-BLOCK:].copy(), bool(ended.any()))
-            for frames, opening, ended in zip(painted, openings, over, strict=True)
+            (judge.signs(frames, opening), frames[-BLOCK:].copy(), pay(rewards, ended))
+            for frames, opening, rewards, ended in zip(
+                played.frames, openings, played.rewards, played.ended, strict=True
+            )
         ]
 
     past = model.info.window_frames
     future = min(length, heldout.room(rollouts, past=past))  # what was recorded there is not compared with
     moments = heldout.moments(rollouts, past=past, future=max(future, 1), rng=rng)
     played = roll_out(model, judge.game, heldout, moments, play, length=length, rng=rng, settings=settings)
-    signs, ends, ended = zip(*played, strict=True)
+    signs, ends, pays = zip(*played, strict=True)
     found = [collapse_reasons(sign, judge.limits) for sign in signs]
     counts = Counter(reason for reasons in found for reason in reasons)
     return {
@@ -210,13 +213,43 @@ def measure_stability(
         "rollouts": rollouts,
         "rollout_steps": length,
         **{f"collapsed_{name}": counts[name] for name in REASONS},
-        "rollouts_with_predicted_end": sum(ended),
+        "rollouts_with_predicted_end": sum(each.ended for each in pays),
+        **rates("rollout", pays),
+        **rates("real_random", _real_pays(heldout)),
         **judge.against_real(ends, moments),
         "nearest_real_db_min": min(sign.farthest_db for sign in signs),
         "still_steps_max": max(sign.still_steps for sign in signs),
         "stuck_steps_max": max(sign.stuck_steps for sign in signs),
         "missing_frames_max": max(sign.missing_frames for sign in signs),
     }
+
+
+@dataclass(frozen=True)
+class Pay:
+    """What one rollout paid until its first end, or to its last step."""
+
+    steps: int
+    reward: float
+    ended: bool
+
+
+def pay(rewards: np.ndarray, ended: np.ndarray) -> Pay:
+    """Of a rollout with rewards (T,) and ends (T,) bool, which may go on after an end."""
+    steps = int(ended.argmax()) + 1 if ended.any() else len(ended)
+    return Pay(steps, float(np.nansum(rewards[:steps])), bool(ended.any()))
+
+
+def rates(label: str, pays: Sequence[Pay]) -> dict[str, float]:
+    """Ends and reward of 1,000 steps before an end; nothing where no step was played."""
+    steps = sum(each.steps for each in pays)
+    told = {"ends": sum(each.ended for each in pays), "reward": sum(each.reward for each in pays)}
+    return {f"{label}_{name}_per_1000": 1000 * value / steps for name, value in told.items()} if steps else {}
+
+
+def _real_pays(heldout: HeldOut) -> list[Pay]:
+    """Whole episodes of random play; whether a game ends at its own limit or is cut off makes no difference here."""
+    episodes = [each for each, policy in zip(heldout.episodes, heldout.policies, strict=True) if policy == "random"]
+    return [Pay(len(each.actions), float(each.rewards.sum()), bool(each.ended)) for each in episodes]
 
 
 def _signs(game: Game, reference: Reference, frames: np.ndarray, opening: np.ndarray) -> Signs:
