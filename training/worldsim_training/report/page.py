@@ -90,7 +90,8 @@ def render(entries: Sequence[Entry]) -> str:
     return jinja.get_template(TEMPLATE).render(
         entries=entries,
         title=_title(entries),
-        gates=_gates(entries),
+        gates=(gates := _gates(entries)),
+        unmeasured=[key for key in _union(entry.gates for entry in entries) if key not in dict(gates)],
         notes=_notes(entries),
         refusals=_refusals(entries),
         plots=plots.draw_all([(entry.label, entry.figures) for entry in entries]),
@@ -114,8 +115,9 @@ def _union(keyed) -> list[str]:
 
 
 def _gates(entries: Sequence[Entry]) -> list[tuple[str, list[Gate | None]]]:
-    """Every gate with its verdict in each evaluation; None where it does not hold for that game."""
-    return [(key, [entry.gates.get(key) for entry in entries]) for key in _union(entry.gates for entry in entries)]
+    """Every gate that somebody was put to, with its verdict in each evaluation; None where it does not hold there."""
+    rows = [(key, [entry.gates.get(key) for entry in entries]) for key in _union(entry.gates for entry in entries)]
+    return [(key, row) for key, row in rows if any(gate and gate.verdict != UNMEASURED for gate in row)]
 
 
 def _notes(entries: Sequence[Entry]) -> list[str]:
