@@ -28,7 +28,8 @@ from torch.distributions import Categorical
 from tqdm import tqdm
 
 import worldsim  # noqa: F401 - registers the worldsim/... ids
-from worldsim_envs.games import game_class, make_game
+from worldsim.info import world_facts
+from worldsim_envs.games import game_class, make_game, source_game
 from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig, PolicyPlayer
 from worldsim_envs.real import RealEnv, plain
 from worldsim_training import checkpoint
@@ -351,7 +352,7 @@ def read_arguments() -> tuple[Config, argparse.Namespace]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
     parser.add_argument("world", nargs="?", default=Config.world, help="a shipped world or a folder")
     parser.add_argument("--real", action="store_true", help="train in the real game instead")
-    parser.add_argument("--game", help="the real game's adapter (default: the one of the world's name)")
+    parser.add_argument("--game", help="the real game's adapter (default: the one of the world's game)")
     for name, value in asdict(Config()).items():
         if name not in ("world", "real", "game"):
             parser.add_argument(
@@ -366,7 +367,10 @@ def read_arguments() -> tuple[Config, argparse.Namespace]:
     args = parser.parse_args()
     if min(args.frames, args.num_envs, args.rollout, args.episodes, args.episode_steps, args.stack) < 1:
         parser.error("frames, num-envs, rollout, episodes, episode-steps and stack are numbers from 1")
-    args.game = args.game or args.world
+    try:
+        args.game = args.game or source_game(world_facts(args.world)["source game"]).name
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     given = {name: vars(args)[name] for name in asdict(Config())}
     return Config(**given), args
 
