@@ -107,14 +107,11 @@ def growth(memory: list[tuple[float, float]]) -> dict[str, float]:
     half: the least of each of its fifths, because the history of a round is kept until the next one begins."""
     seconds, used = np.array(memory).T
     late = seconds >= seconds[-1] / 2
-    lows = [(times.mean(), part.min()) for times, part in zip(*map(_fifths, (seconds[late], used[late])), strict=True)]
+    fifths = np.array_split(np.array(memory)[late], 5)
+    lows = [(part[:, 0].mean(), part[:, 1].min()) for part in fifths if len(part)]
     slope = float(np.polyfit(*np.array(lows).T, 1)[0]) if len(lows) > 2 else 0.0
     told = {"first": used[0], "at_half": used[late][0], "last": used[-1], "most": used.max()}
     return {name: round(float(value), 1) for name, value in told.items()} | {"growth_a_minute": round(60 * slope, 3)}
-
-
-def _fifths(late: np.ndarray) -> list[np.ndarray]:
-    return [part for part in np.array_split(late, 5) if len(part)]
 
 
 def measure(args: argparse.Namespace) -> dict:

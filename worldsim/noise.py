@@ -48,6 +48,10 @@ class NoiseStream:
         halves = mixed.view(torch.int32)  # two numbers a word
         return normal_of(halves)[:, :size].reshape(len(self), *shape)
 
+    def apart(self, number: int) -> NoiseStream:
+        """Other streams of the same worlds, at the same place: what they draw leaves these as they are."""
+        return NoiseStream(self.seeds ^ number, self.used.clone())
+
     def clone(self) -> NoiseStream:
         """An independent copy that draws the same numbers."""
         return NoiseStream(self.seeds.clone(), self.used.clone())

@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ PARTS = {"denoiser": CausalDiT, "heads": OutcomeHead}
 DOUBT_SIGMA = 0.05  # of 0.05, 0.1, 0.25, 0.4, 0.5, 0.67 and 0.9 the one that tells strange pasts best
 DOUBT_STREAM = 0x646F756274  # a stream apart from that of the frames, which so stay the same with and without
 END_STREAM = 0x656E64  # a stream apart, too: the ends of a world that draws them
+LATER_FIELDS = {"draws_ends"}  # of WorldInfo, which worlds saved before them lack
 PART_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 NOTES = (".md", ".jsonl")  # a card or log beside the weights may grow without changing the world
 
@@ -196,7 +197,7 @@ class WorldModel:
         any of the source game; after a few frames, when a world has found back, small again. Changes nothing.
         """
         self._check_frame(state, frame)
-        noise = NoiseStream(state.noise.seeds ^ DOUBT_STREAM, state.noise.used.clone())
+        noise = state.noise.apart(DOUBT_STREAM)
         clean, action = self._to_network(frame), self._sent(action)
         noisy = add_noise(clean, noise.draw(clean.shape[1:]), clean.new_full((), DOUBT_SIGMA))
         again = at_level(self.painter, noisy, DOUBT_SIGMA, action, state.cache).clamp(-1.0, 1.0)
@@ -240,8 +241,7 @@ class WorldModel:
         """(B,) bool: which worlds end at these log-odds (B,), with a noise that stands where their frames left it."""
         if not self.info.draws_ends:
             return odds > 0
-        drawn = NoiseStream(noise.seeds ^ END_STREAM, noise.used.clone()).draw(())
-        return torch.special.ndtr(drawn) < odds.sigmoid()
+        return torch.special.ndtr(noise.apart(END_STREAM).draw(())) < odds.sigmoid()
 
     def _paint_frame(
         self, sampler: Sampler, noise: NoiseStream, last: Tensor, action: Tensor, cache: KVCache
@@ -429,8 +429,7 @@ def _check_schema(schema: object, path: Path) -> None:
 
 def _read_info(index: dict) -> WorldInfo:
     known = {field.name for field in fields(WorldInfo)}
-    needed = {field.name for field in fields(WorldInfo) if field.default is MISSING} | {"step_choices"}
     stored = index["world"]
-    if odd := (set(stored) - known) | (needed - set(stored)):
+    if odd := (set(stored) ^ known) - (LATER_FIELDS - set(stored)):
         raise ValueError(f"world description has missing or unknown fields: {', '.join(sorted(odd))}")
     return WorldInfo(**{**stored, "step_choices": tuple(stored["step_choices"])})

@@ -11,7 +11,7 @@ from worldsim_training.battery.broken import broken
 from worldsim_training.battery.simulator import Past, Played
 from worldsim_training.collect import record_episode
 from worldsim_training.heldout import Moment
-from worldsim_training.stability import Pay, appoint_judge, check_judge, make_mutants, pay, rates
+from worldsim_training.stability import Pay, appoint_judge, check_judge, make_mutants, rates
 
 FRAMES, OPENING = 160, 16
 MUTANTS = ("frozen", "blurred", "smeared", "noisy", "saturated", "faded", "player erased", "opponent erased")
@@ -215,7 +215,7 @@ def test_ends_are_compared_with_real_ones_of_the_same_scenes(places):
 def test_rates_are_of_the_steps_before_an_end():
     rewards = np.array([[1.0, 2, 4, 8], [0, 0, np.nan, 1]])
     ended = np.array([[False, True, False, True], [False] * 4])
-    pays = [pay(*each) for each in zip(rewards, ended, strict=True)]
+    pays = [Pay.of(*each) for each in zip(rewards, ended, strict=True)]
     assert pays == [Pay(2, 3.0, True), Pay(4, 1.0, False)]
     told = rates("real", pays)
     assert told == {"real_ends_per_1000": pytest.approx(1000 / 6), "real_reward_per_1000": pytest.approx(4000 / 6)}

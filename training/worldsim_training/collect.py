@@ -67,7 +67,8 @@ def collect(config: CollectConfig, game: type[Game]) -> dict[str, Any]:
     """
     _check(config, game)
     folder = Path(config.out)
-    ledger = _Ledger(config, game, _kept_episodes(folder, _description(config, game)))
+    description = _description(config, game)
+    ledger = _Ledger(config, game, description, _kept_episodes(folder, description))
     write_meta(folder, ledger.meta(complete=False))
     with tqdm(total=config.frames, initial=ledger.frames(), unit="frame", desc=f"record {game.name}") as bar:
         _record_all(ledger, folder, config.workers or os.cpu_count() or 1, bar)
@@ -119,28 +120,18 @@ def _player(game: Game, policy: str, rng: np.random.Generator) -> Callable[[np.n
     if not _is_trained(policy, game):
         own = game.policies()[policy](rng)
         return lambda frame: own(game)
-    from worldsim_envs.pixel_policy import PolicyPlayer  # here, because it loads torch
+    from worldsim.cores import threads_of  # here, because they load torch
+    from worldsim_envs.pixel_policy import PolicyPlayer
 
     trained = PolicyPlayer(_trained(policy, game), rng)
 
     def choose(frame: np.ndarray) -> Any:
-        with _one_thread():
+        with threads_of(
+            {"threads": 1}
+        ):  # what a network answers may hang, in its last bits, on how many share the work
             return plain(trained(frame[None])[0])
 
     return choose
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """What a network answers may depend, in its last bits, on how many threads share the work."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _is_trained(policy: str, game: Game | type[Game]) -> bool:
@@ -169,8 +160,10 @@ def _told(policy: str, game: type[Game]) -> str:
 class _Ledger:
     """Which episodes are recorded, and which are still needed."""
 
-    def __init__(self, config: CollectConfig, game: type[Game], kept: list[dict[str, Any]]) -> None:
-        self.config, self.game = config, game
+    def __init__(
+        self, config: CollectConfig, game: type[Game], description: dict[str, Any], kept: list[dict[str, Any]]
+    ) -> None:
+        self.config, self.game, self.description = config, game, description
         self.policies = config.policies or list(game.policies())
         self.max_steps = config.episode_steps or game.max_episode_steps
         self.entries = {_key(entry): entry for entry in kept}
@@ -196,7 +189,7 @@ class _Ledger:
         """Contents of meta.json."""
         episodes = sorted(self.entries.values(), key=lambda entry: (SPLITS.index(entry["split"]), entry["file"]))
         return {
-            **_description(self.config, self.game),
+            **self.description,
             "complete": complete,
             "frames": self.frames(),
             "split_frames": {split: self.frames(split) for split in SPLITS},

@@ -195,7 +195,7 @@ def measure_stability(
     ) -> list[tuple[Signs, np.ndarray, Pay]]:
         played = imagine.play_outcomes(model, state, actions, settings)
         return [
-            (judge.signs(frames, opening), frames[-BLOCK:].copy(), pay(rewards, ended))
+            (judge.signs(frames, opening), frames[-BLOCK:].copy(), Pay.of(rewards, ended))
             for frames, opening, rewards, ended in zip(
                 played.frames, openings, played.rewards, played.ended, strict=True
             )
@@ -232,11 +232,11 @@ class Pay:
     reward: float
     ended: bool
 
-
-def pay(rewards: np.ndarray, ended: np.ndarray) -> Pay:
-    """Of a rollout with rewards (T,) and ends (T,) bool, which may go on after an end."""
-    steps = int(ended.argmax()) + 1 if ended.any() else len(ended)
-    return Pay(steps, float(np.nansum(rewards[:steps])), bool(ended.any()))
+    @classmethod
+    def of(cls, rewards: np.ndarray, ended: np.ndarray) -> Pay:
+        """Of a rollout with rewards (T,) and ends (T,) bool, which may go on after an end."""
+        steps = int(ended.argmax()) + 1 if ended.any() else len(ended)
+        return cls(steps, float(np.nansum(rewards[:steps])), bool(ended.any()))
 
 
 def rates(label: str, pays: Sequence[Pay]) -> dict[str, float]:

@@ -90,8 +90,8 @@ def render(entries: Sequence[Entry]) -> str:
     return jinja.get_template(TEMPLATE).render(
         entries=entries,
         title=_title(entries),
-        gates=(gates := _gates(entries)),
-        unmeasured=[key for key in _union(entry.gates for entry in entries) if key not in dict(gates)],
+        gates=_gates(entries),
+        unmeasured=_unmeasured(entries),
         notes=_notes(entries),
         refusals=_refusals(entries),
         plots=plots.draw_all([(entry.label, entry.figures) for entry in entries]),
@@ -116,8 +116,15 @@ def _union(keyed) -> list[str]:
 
 def _gates(entries: Sequence[Entry]) -> list[tuple[str, list[Gate | None]]]:
     """Every gate that somebody was put to, with its verdict in each evaluation; None where it does not hold there."""
-    rows = [(key, [entry.gates.get(key) for entry in entries]) for key in _union(entry.gates for entry in entries)]
-    return [(key, row) for key, row in rows if any(gate and gate.verdict != UNMEASURED for gate in row)]
+    unmeasured = _unmeasured(entries)
+    keys = [key for key in _union(entry.gates for entry in entries) if key not in unmeasured]
+    return [(key, [entry.gates.get(key) for entry in entries]) for key in keys]
+
+
+def _unmeasured(entries: Sequence[Entry]) -> list[str]:
+    """Gates that nobody was put to."""
+    tried = {key for entry in entries for key, gate in entry.gates.items() if gate.verdict != UNMEASURED}
+    return [key for key in _union(entry.gates for entry in entries) if key not in tried]
 
 
 def _notes(entries: Sequence[Entry]) -> list[str]:
