@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from worldsim.cache import KVCache
-from worldsim.engine.network import PackedDiT
+from worldsim.engine.network import Memory, PackedDiT
 
 
 class GpuDiT:
@@ -19,6 +19,8 @@ class GpuDiT:
 
     def __init__(self, packed: PackedDiT, *, backend: str = "inductor") -> None:
         self.packed = packed
+        if packed.plain.device.type == "cuda":
+            packed.memory = _gpu_memory()
         self.passes = {work: torch.compile(work, dynamic=False, backend=backend) for work in self._plain()}
 
     @property
@@ -60,8 +62,17 @@ class GpuDiT:
         except Exception as error:  # whatever a compiler may raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             warnings.warn(f"compiling for the GPU failed ({reason}); playing without", stacklevel=3)
-            self.passes = {}
+            self.passes, self.packed.memory = {}, Memory
             return work(*given)
+
+
+def _gpu_memory() -> type[Memory]:
+    """Attention through time in kernels of its own, or as it is where torch has no compiler for a GPU."""
+    try:
+        from worldsim.engine.gpu_memory import GpuMemory
+    except ImportError:
+        return Memory
+    return GpuMemory
 
 
 def _in_order(x: Tensor) -> Tensor:

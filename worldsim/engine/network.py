@@ -58,9 +58,11 @@ class PackedDiT:
     """
 
     engine = "packed"
+    memory: type[Memory]
+    """How the passes over whole batches look at a cache; `worldsim.engine.gpu` has another."""
 
     def __init__(self, plain: CausalDiT, sigmas: Iterable[float]) -> None:
-        self.plain = plain
+        self.plain, self.memory = plain, Memory
         self.stem = STEMS[type(plain.stem)](plain.stem)
         self.head = HEADS[type(plain.head)](plain.head, plain.grid)
         self.blocks = [Block(block) for block in plain.blocks]
@@ -114,7 +116,7 @@ class PackedDiT:
 
     def denoise(self, x_t: Tensor, level: Level, steer: Tensor, cache: KVCache) -> Tensor:
         """`CausalDiT.forward` at a level that is known."""
-        memory = Memory(cache)
+        memory = self.memory(cache)
         x, skips = self._enter(x_t, cache.previous, level)
         for block, part, parts in zip(self.blocks, self._steers(steer), level.blocks, strict=True):
             x = block(x.add_(part), parts, memory)
@@ -122,13 +124,13 @@ class PackedDiT:
 
     def write(self, x_0: Tensor, level: Level, steer: Tensor, cache: KVCache) -> None:
         """`CausalDiT.commit` at the level of clean frames."""
-        memory, steers = Memory(cache), self._steers(steer)
+        memory, steers = self.memory(cache), self._steers(steer)
         x, _ = self._enter(x_0, cache.previous, level)
         for block, part, parts in zip(self.blocks[: self.last], steers, level.blocks, strict=False):
             x = block(x.add_(part), parts, memory)
         self.blocks[self.last].remember(x.add_(steers[self.last]), level.blocks[self.last], memory)
         for layer, (key, value) in enumerate(memory.new):
-            cache.push(layer, key, value)
+            memory.push(layer, key, value)
         cache.advance(x_0)
 
     def both(self, frames: Tensor, pair: Level, steer: Tensor, cache: KVCache) -> Tensor:
@@ -219,12 +221,16 @@ class Memory:
 
     def look(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """`attend` in a layer that is told."""
-        past = _scores(query, self.cache.turned[layer])
+        past = query @ self.cache.turned[layer].transpose(-1, -2)
         if self.hidden is not None:
             past = past.masked_fill(self.hidden, -torch.inf)
         present = (query * key).sum(-1, keepdim=True)
         weight = torch.cat((past, present), dim=-1).softmax(dim=-1)
-        return torch.addcmul(_weighted(weight[..., :-1], self.cache.values[layer]), weight[..., -1:], value)
+        return torch.addcmul(weight[..., :-1] @ self.cache.values[layer], weight[..., -1:], value)
+
+    def push(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Change one layer of the cache, as `KVCache.push`."""
+        self.cache.push(layer, key, value)
 
 
 class PairMemory:
@@ -308,26 +314,6 @@ class Block:
         out = F.scaled_dot_product_attention(query, key, value, scale=1.0)
         x.addcmul_(parts[2], self.space.out(out.transpose(1, 2).flatten(2)))
         return x.addcmul_(parts[5], self.down(self.up(_modulated(x, *parts[3:5]))))
-
-
-def _scores(query: Tensor, keys: Tensor) -> Tensor:
-    """Product of one query (..., 1, head_dim) with each of its keys (..., window, head_dim): (..., 1, window)."""
-    if not _fuses(query):
-        return query @ keys.transpose(-1, -2)
-    return (query.float() * keys.float()).sum(-1)[..., None, :].to(query.dtype)
-
-
-def _weighted(weight: Tensor, values: Tensor) -> Tensor:
-    """Sum of values (..., window, head_dim) by their weight (..., 1, window): (..., 1, head_dim)."""
-    if not _fuses(weight):
-        return weight @ values
-    return (weight.transpose(-1, -2).float() * values.float()).sum(-2, keepdim=True).to(values.dtype)
-
-
-def _fuses(x: Tensor) -> bool:
-    """Whether a compiler for a GPU is at work: it reads a memory once for a sum of products, as fast as it can be read;
-    a matrix product of one row does not."""
-    return x.device.type != "cpu" and torch.compiler.is_compiling()
 
 
 def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
