@@ -217,6 +217,24 @@ def cut_off(heldout, steps):
     return replace(heldout, episodes=episodes)
 
 
+@pytest.mark.parametrize(
+    ("words", "drifts"),
+    [
+        ("", ((24, 1000),)),
+        ("--quick", ()),
+        ("--quick --rollouts 300", ((300, 1000),)),
+        ("--rollouts 300 --long", ((300, 1000), (24, 10_000))),
+    ],
+)
+def test_as_many_long_rollouts_are_judged_as_asked_for(words, drifts):
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    args = parser.parse_args(["boxing", *words.split()])
+    assert evaluate._plan(args).battery.drifts == drifts
+    told = evaluate._command(args).split()
+    assert [word for word in words.split() if word not in told] == []  # such runs keep their parts apart by it
+
+
 def test_trials_start_where_both_moves_are_free():
     game = ToyGame()
     heldout = record_heldout(game, split="validation", seed=0, episodes=6, max_steps=340, save_every=4)

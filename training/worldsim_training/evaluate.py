@@ -52,6 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parts", type=Path, metavar="FOLDER", help="keep each finished part here, and take up a run that was ended"
     )
+    many = "rollouts of 1,000 steps (default: 24, with --quick none); 300 take minutes on a GPU, hours on a CPU"
+    parser.add_argument("--rollouts", type=positive(int), metavar="N", help=many)
     parser.add_argument("--long", action="store_true", help="also rollouts of 10,000 steps: hours on a CPU")
     parser.add_argument(
         "--teacher", type=Path, help="a world's folder, or a training stage's: also compare with its many-step network"
@@ -105,7 +107,9 @@ def evaluate(
 
 def _plan(args: argparse.Namespace) -> Plan:
     plan = QUICK if args.quick else FULL
-    return dataclasses.replace(plan, battery=measure.with_long_drift(plan.battery)) if args.long else plan
+    if args.rollouts is None and not args.long:
+        return plan
+    return dataclasses.replace(plan, battery=measure.drifting(plan.battery, args.rollouts, long=args.long))
 
 
 def _opened(args: argparse.Namespace, model: WorldModel) -> Figures:
@@ -202,6 +206,7 @@ def _command(args: argparse.Namespace) -> str:
     words += ["--steps", args.steps] if args.steps is not None else []
     words += ["--game", args.game] if args.game is not None else []
     words += ["--teacher", args.teacher, "--intervals", args.intervals] if args.teacher is not None else []
+    words += ["--rollouts", args.rollouts] if args.rollouts is not None else []
     words += [f"--{name}" for name in ("quick", "long") if vars(args)[name]]
     return shlex.join(map(str, words))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
@@ -51,12 +52,14 @@ def measure_drift(
         signs = []
         for first in range(0, length, STRETCH):
             painted, _ = imagine.play(model, state, actions[:, first : first + STRETCH], settings)
-            signs.append([judge.signs(*pair) for pair in zip(painted, openings, strict=True)])
+            signs.append(list(pool.map(judge.signs, painted, openings)))
         ends = [one[-BLOCK:].copy() for one in painted]
         return [Rollout(each, end) for each, end in zip(zip(*signs, strict=True), ends, strict=True)]
 
     moments = heldout.moments(rollouts, past=model.info.window_frames, future=1, rng=rng)
-    played = stability.roll_out(model, judge.game, heldout, moments, play, length=length, rng=rng, settings=settings)
+    amount = {"length": length, "rng": rng, "settings": settings}
+    with ThreadPoolExecutor() as pool:  # a GPU paints faster than one thread judges
+        played = stability.roll_out(model, judge.game, heldout, moments, play, **amount)
     ends = [one.end for one in played]
     figures = _events(played, judge, length) | judge.against_real(ends, moments)
     figures |= score_ends(looks, np.stack(ends)) if looks is not None else {}

