@@ -8,7 +8,8 @@
 
 Both games give the same frames, of which 4 are seen at once. In a game whose action is a vector the policy chooses
 among those that its adapter names (`Game.choices`). The test needs the real game: pip install "worldsim[atari,eval]".
-A run that was ended goes on from its last checkpoint, with new episodes. The policy in OUT/policy plays elsewhere too:
+A run that was ended goes on from its last checkpoint, with new episodes; with --test the policy in OUT/policy is
+tested as it is. The policy in OUT/policy plays elsewhere too:
 worldsim record boxing --agent runs/ppo/policy.
 """
 
@@ -77,14 +78,17 @@ def main() -> None:
     """Train, test, write OUT/curve.json, OUT/policy, OUT/result.json and OUT/curves.png, print the table."""
     config, args = read_arguments()
     args.out.mkdir(parents=True, exist_ok=True)
-    # First of all, because the real game's processes are forked, which a GPU in use does not survive.
-    worlds = (Real if config.real else Imagined)(config, args.device)
-    try:
-        policy = train(config, worlds, args.out, args.device)
-    finally:
-        worlds.env.close()
-    policy.save_pretrained(args.out / "policy", facts=asdict(config))
-    result = test(policy.eval(), config, args.episodes)
+    if args.test:
+        config = trained_as(args.out / "policy")
+    else:
+        # First of all, because the real game's processes are forked, which a GPU in use does not survive.
+        worlds = (Real if config.real else Imagined)(config, args.device)
+        try:
+            train(config, worlds, args.out, args.device).save_pretrained(args.out / "policy", facts=asdict(config))
+        finally:
+            worlds.env.close()
+    policy = PixelPolicy.from_pretrained(args.out / "policy", device=args.device)
+    result = test(policy, config, args.episodes)
     (args.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     runs = [args.out, *args.beside]
     print(table(runs))
@@ -283,6 +287,12 @@ def resume(out: Path, config: Config, policy: PixelPolicy, optimizer) -> tuple[i
     return notes["update"], notes["curve"], notes["curve"][-1]["seconds"]
 
 
+def trained_as(policy: Path) -> Config:
+    """The run that left a policy in that folder; its game and its settings are those of the test."""
+    facts = json.loads((policy / "policy.json").read_text())["facts"]
+    return Config(**{name: facts[name] for name in asdict(Config())})
+
+
 # --- the test in the real game ---
 
 
@@ -363,6 +373,7 @@ def read_arguments() -> tuple[Config, argparse.Namespace]:
         "--beside", type=Path, nargs="*", default=[], help="finished runs for the table and the picture"
     )
     parser.add_argument("--episodes", type=int, default=100, help="real games of the test (default: 100)")
+    parser.add_argument("--test", action="store_true", help="only test the policy in OUT/policy")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     args = parser.parse_args()
     if min(args.frames, args.num_envs, args.rollout, args.episodes, args.episode_steps, args.stack) < 1:

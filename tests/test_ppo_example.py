@@ -96,6 +96,11 @@ def test_a_policy_that_learns_in_the_real_game_beats_chance_there_and_plays_else
     assert np.mean(result["scores"]) >= 19 > 15 > np.mean(result["random_scores"])
     assert "| the real game | 640 |" in out
     assert (folder / "real" / "curves.png").stat().st_size > 1000
+    (folder / "real" / "result.json").unlink()
+    code, out, error = run(folder, "--out", "real", "--test")  # in the game and as it was trained, whatever is asked
+    assert code == 0, error
+    assert "| the real game | 640 |" in out
+    assert json.loads((folder / "real" / "result.json").read_text()) == result
     agent = load_agent(str(folder / "real" / "policy"), WorldEnv(str(folder / "world")), np.random.default_rng(0))
     assert [agent(np.full((16, 24, 3), 90, np.uint8)) for _ in range(8)].count(1) >= 7
 
