@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +48,7 @@ class DoomGame(Game):
     height, width = 96, 128
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="worldsim_doom_")  # of the settings that ViZDoom writes
-        self._doom = _start_doom(self.scenario, self.name, Path(self._folder.name))
+        self._doom = _start_doom(self.scenario, self.name)
         has = [button.name for button in self._doom.get_available_buttons()]
         if has != list(self.buttons.values()):
             raise ValueError(f"{self.scenario} has the buttons {has}; {self.name} names {list(self.buttons.values())}")
@@ -92,7 +91,6 @@ class DoomGame(Game):
 
     def close(self) -> None:
         self._doom.close()
-        self._folder.cleanup()
         self._frame, self._ended = None, True
 
     def objects(self) -> list[tuple[str, np.ndarray]]:
@@ -216,13 +214,13 @@ def _player_column(y: float) -> float:
     return FOCAL_PIXELS * (MIDDLE_Y - y) / FAR_WALL_DISTANCE
 
 
-def _start_doom(scenario: str, title: str, folder: Path) -> Any:
+def _start_doom(scenario: str, title: str) -> Any:
     try:
         import vizdoom
     except ModuleNotFoundError:
         raise ModuleNotFoundError(f'the real game {title} needs vizdoom: pip install "worldsim[doom]"') from None
     doom = vizdoom.DoomGame()
-    doom.set_doom_config_path(str(folder / "vizdoom.ini"))
+    doom.set_doom_config_path(os.devnull)  # else its settings are written to the working folder, after close() even
     doom.load_config(str(Path(vizdoom.scenarios_path) / f"{scenario}.cfg"))
     doom.set_screen_format(vizdoom.ScreenFormat.RGB24)
     doom.set_screen_resolution(vizdoom.ScreenResolution.RES_256X192)
