@@ -378,6 +378,8 @@ def read_arguments() -> tuple[Config, argparse.Namespace]:
     args = parser.parse_args()
     if min(args.frames, args.num_envs, args.rollout, args.episodes, args.episode_steps, args.stack) < 1:
         parser.error("frames, num-envs, rollout, episodes, episode-steps and stack are numbers from 1")
+    if args.test and not (args.out / "policy" / "policy.json").is_file():
+        parser.error(f"{args.out} holds no policy to test; train one without --test")
     try:
         args.game = args.game or source_game(world_facts(args.world)["source game"]).name
     except (ValueError, OSError) as error:

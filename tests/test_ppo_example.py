@@ -166,6 +166,9 @@ def test_a_run_in_the_imagined_game_goes_on_where_it_was_ended_and_refuses_other
     assert "| the imagined game | 128 |" in capsys.readouterr().out
     with pytest.raises(SystemExit, match="dream holds a run with another frames; choose another --out"):
         call("--out", "dream", "--frames", 96)
+    with pytest.raises(SystemExit):
+        call("--out", "nowhere", "--test")
+    assert "nowhere holds no policy to test; train one without --test" in capsys.readouterr().err
 
 
 def test_a_player_sees_its_last_frames_oldest_first_and_the_first_for_those_before_it():
