@@ -104,6 +104,8 @@ def test_the_page_holds_every_figure_with_its_verdict(entry, text):
             continue
         row = next(row for row in shown.rows if row.split() and key in row.split())
         assert words.title(key) in row and gate.verdict in row and gate.wanted in row
+    rollouts = next(row.split() for row in shown.rows if "drift_160_collapsed" in row.split())
+    assert " ".join(rollouts).endswith(f"pass {entry.figures['drift_160_collapsed']} of 2 0")
 
 
 def test_an_evaluation_measures_the_same_again(evaluation, entry):

@@ -26,7 +26,7 @@ from worldsim_training.battery.verdicts import FAIL, PASS, REFUSED, UNMEASURED, 
 from worldsim_training.episodes import write_whole
 from worldsim_training.report.__main__ import read_figures
 from worldsim_training.report.plots import horizons
-from worldsim_training.report.words import number, opened, title
+from worldsim_training.report.words import number, opened, out_of, title
 
 HEADLINE = (
     *("gain_1_db", "gain_16_db", "sign_test_share", "control_c", "action_ratio", "onset_error"),
@@ -158,10 +158,9 @@ def _gain_row(h: int, figures: Mapping, gate: Gate | None) -> str:
 
 
 def _row(gate: Gate, figures: Mapping) -> str:
-    total = figures.get(re.sub(r"(collapsed|far)$", "rollouts", gate.key))
-    of = f" of {total}" if gate.key.endswith(("collapsed", "far")) and total is not None else ""
+    value = f"**{number(gate.value)}{out_of(gate.key, figures)}**"
     ends = f" [{number(gate.interval[0])}, {number(gate.interval[1])}]" if gate.interval else ""
-    return f"| {title(gate.key)} | **{number(gate.value)}{of}**{ends} | {_wanted(gate)} | {gate.verdict} |"
+    return f"| {title(gate.key)} | {value}{ends} | {_wanted(gate)} | {gate.verdict} |"
 
 
 def _npc_row(gate: Gate, npc: Mapping) -> str:

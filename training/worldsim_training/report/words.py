@@ -82,6 +82,13 @@ def number(value: object) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+def out_of(key: str, figures: Mapping[str, object]) -> str:
+    """Of how many rollouts a figure counts some, as " of 24"; nothing where it counts none."""
+    kind = re.search(r"(collapsed|far)$", key)
+    total = figures.get(key[: kind.start()] + "rollouts") if kind else None
+    return "" if total is None else f" of {total}"
+
+
 def opened(figures: Mapping[str, object]) -> str:
     """How often the test split was opened for these weights."""
     times = figures.get("test_split_opened")
