@@ -126,9 +126,8 @@ def _player(game: Game, policy: str, rng: np.random.Generator) -> Callable[[np.n
     trained = PolicyPlayer(_trained(policy, game), rng)
 
     def choose(frame: np.ndarray) -> Any:
-        with threads_of(
-            {"threads": 1}
-        ):  # what a network answers may hang, in its last bits, on how many share the work
+        # What a network answers may hang, in its last bits, on how many threads share the work.
+        with threads_of({"threads": 1}):
             return plain(trained(frame[None])[0])
 
     return choose

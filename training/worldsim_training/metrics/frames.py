@@ -106,8 +106,7 @@ def vividness(frames: np.ndarray, share: float) -> np.ndarray:
     not.
     """
     chroma = _chroma(frames).reshape(*frames.shape[:-3], -1)
-    rank = min(int(share * chroma.shape[-1]), chroma.shape[-1] - 1)
-    rank = chroma.shape[-1] - 1 - rank
+    rank = max(chroma.shape[-1] - 1 - int(share * chroma.shape[-1]), 0)
     return np.partition(chroma, rank, axis=-1)[..., rank]
 
 
