@@ -59,6 +59,26 @@ def test_the_cache_is_a_list_of_the_last_window_frames(draw):
     assert [tensor.data_ptr() for tensor in tensors(cache)] == buffers
 
 
+def test_what_a_call_left_is_pushed_when_it_is_kept_and_dropped_where_told(draw):
+    cache, right = empty(), empty()
+    for _ in range(WINDOW + 2):
+        left = [
+            (draw(WORLDS, SITES, HEADS, 1, HEAD_DIM), draw(WORLDS, SITES, HEADS, 1, HEAD_DIM)) for _ in range(LAYERS)
+        ]
+        frame = draw(WORLDS, *FRAME)
+        for layer, (key, value) in enumerate(left):
+            cache.leave(layer, key, value)
+            right.push(layer, key, value)
+            cache.aside().leave(layer, -key, -value)  # changes nothing here
+        cache.keep(frame)
+        right.advance(frame)
+        assert same(tensors(cache), tensors(right))
+    cache.drop_left(torch.tensor([False, True, False]))
+    for layer, pair in enumerate(left):
+        assert torch.equal(cache.left[layer][[0, 2]], torch.cat(pair, dim=-2)[[0, 2]])
+        assert not cache.left[layer][1].any()
+
+
 def test_turned_keys_are_the_keys_rotated_to_their_age(draw):
     cache = empty()
     for _ in range(WINDOW + 2):

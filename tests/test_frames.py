@@ -143,7 +143,7 @@ def test_within_a_frame_nothing_comes_from_another_device_or_back_from_it():
     cache, noise = world.painter.new_cache(3), NoiseStream.of(range(3), "meta")
     last, action = torch.zeros(3, 3, HEIGHT, WIDTH, dtype=torch.uint8, device="meta"), torch.ones(3, 5, device="meta")
     frame, sound = world._paint_frame(FewStepSampler(sigmas), noise, last, action, cache)
-    reward, ended = world._commit_frame(frame, last, action, cache)
+    reward, ended = world._commit_frame(frame, last, action, cache, False)
     assert frame.is_meta and frame.shape == last.shape and frame.dtype == torch.uint8
     assert all(each.is_meta and each.shape == (3,) for each in (sound, reward, ended))
 

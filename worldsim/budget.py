@@ -14,12 +14,12 @@ SCRATCH = 1 << 20
 
 
 def state_bytes(config: Mapping, worlds: int) -> int:
-    """What so many worlds are between two steps, to the byte: keys, values and turned keys, frames, noise.
+    """What so many worlds are between two steps, to the byte: keys and values, turned keys, a call's, frames, noise.
 
     config: of the denoiser, as its `config.json` has it; the weights are bfloat16.
     """
     layers = len(range(0, config["depth"], config["temporal_every"]))
-    remembered = 3 * layers * _tokens(config) * config["dim"] * config["window"] * HALF
+    remembered = layers * _tokens(config) * config["dim"] * (3 * config["window"] + 2) * HALF
     frame = config["channels"] * config["height"] * config["width"]
     return worlds * (remembered + frame * HALF + frame + 3 * LONG)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,15 +28,19 @@ class KVCache:
 
     keys, values:  per temporal layer, (B, S, heads, window, head_dim) for S sites of a frame; keys are kept unrotated.
     turned:        the same keys rotated to their age, made once per commit, so that a denoising pass rotates nothing.
+    left:          per temporal layer, (B, S, heads, 2, head_dim) key and value that a call has left of the frame that
+                   is being painted; no part of the memory until they are kept.
     previous:      (B, C, H, W) the last committed frame in the network's space.
     frames:        (B,) int64 number of frames committed since the start of each world; slots older than that are empty.
 
-    The only writer is the network's `commit`; `clear`, `forget`, `put`, `move_to` and the copies are the world's.
+    The only writers are the network's `commit` and, where a frame's last call is its memory, `keep`; a call changes
+    `left` where it is asked to. `clear`, `forget`, `put`, `move_to` and the copies are the world's.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     turned: list[Tensor]
+    left: list[Tensor]
     previous: Tensor
     frames: Tensor
     cos: Tensor
@@ -49,10 +53,11 @@ class KVCache:
         """A cache without memory for `worlds` worlds; dtype and device are those of `frame`, a (C, H, W) example."""
         shape = (worlds, sites, heads, window, head_dim)
         buffers = [[frame.new_zeros(shape) for _ in range(layers)] for _ in range(3)]
+        left = [frame.new_zeros((*shape[:3], 2, head_dim)) for _ in range(layers)]
         ages = torch.arange(window, 0, -1, device=frame.device)
         cos, sin = rotary_table(-ages, head_dim)
         previous = frame.new_zeros((worlds, *frame.shape))
-        return cls(*buffers, previous, torch.zeros(worlds, dtype=torch.int64, device=frame.device), cos, sin)
+        return cls(*buffers, left, previous, torch.zeros(worlds, dtype=torch.int64, device=frame.device), cos, sin)
 
     @property
     def window(self) -> int:
@@ -69,6 +74,25 @@ class KVCache:
         for buffer, new in ((self.keys[layer], key), (self.values[layer], value)):
             buffer.copy_(torch.cat((buffer[..., 1:, :], new.to(buffer.dtype)), dim=-2))
         self._turn(layer)
+
+    def leave(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """Change what the last call has left of one layer: key and value, each (B, S, heads, 1, head_dim)."""
+        self.left[layer].copy_(torch.cat((key, value), dim=-2))
+
+    def keep(self, frame: Tensor) -> None:
+        """Push what the last call has left, as the memory of the frame (B, C, H, W) that it led to."""
+        for layer, left in enumerate(self.left):
+            self.push(layer, *left.split(1, dim=-2))
+        self.advance(frame)
+
+    def drop_left(self, worlds: Tensor) -> None:
+        """Change what the last call has left of the worlds marked in a (B,) bool mask to zeros."""
+        for left in self.left:
+            left.masked_fill_(worlds[:, None, None, None, None], 0)
+
+    def aside(self) -> KVCache:
+        """The same memory for a call whose keys and values are not kept: `left` lies elsewhere."""
+        return replace(self, left=[torch.empty_like(each) for each in self.left])
 
     def _turn(self, layer: int) -> None:
         """`rotate`, its two halves as one axis: what a compiler turns into a single loop, five times as fast as two."""
@@ -114,6 +138,7 @@ class KVCache:
             if tensor is not mine[name]:
                 tensor.copy_(mine[name])
         self.keys, self.values, self.turned = list(place.keys), list(place.values), list(place.turned)
+        self.left = list(place.left)
         self.previous, self.frames = place.previous, place.frames
 
     def to(self, device: torch.device | str) -> KVCache:
@@ -128,7 +153,7 @@ class KVCache:
 
     def tensors(self) -> dict[str, Tensor]:
         """All that changes, by name; the tensors themselves, no copies."""
-        lists = {"keys": self.keys, "values": self.values, "turned": self.turned}
+        lists = {"keys": self.keys, "values": self.values, "turned": self.turned, "left": self.left}
         named = {f"{kind}.{layer}": tensor for kind, group in lists.items() for layer, tensor in enumerate(group)}
         return named | {"previous": self.previous, "frames": self.frames}
 
@@ -138,11 +163,12 @@ class KVCache:
         window, head_dim = tensors["keys.0"].shape[-2:]
         ages = torch.arange(window, 0, -1, device=tensors["frames"].device)
         layers = sum(name.startswith("keys.") for name in tensors)
-        groups = ([tensors[f"{kind}.{layer}"] for layer in range(layers)] for kind in ("keys", "values", "turned"))
+        kinds = "keys", "values", "turned", "left"
+        groups = ([tensors[f"{kind}.{layer}"] for layer in range(layers)] for kind in kinds)
         return cls(*groups, tensors["previous"], tensors["frames"], *rotary_table(-ages, head_dim))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> KVCache:
-        groups = ([change(tensor) for tensor in group] for group in (self.keys, self.values, self.turned))
+        groups = ([change(tensor) for tensor in group] for group in (self.keys, self.values, self.turned, self.left))
         frames = change(self.frames)
         turns = (each.to(frames.device) for each in (self.cos, self.sin))
         return KVCache(*groups, change(self.previous), frames, *turns)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -84,43 +84,76 @@ class GrowingCache(KVCache):
         self.values[layer] = torch.cat((self.values[layer][..., 1:, :], value), dim=-2)
         self.turned[layer] = rotate(self.keys[layer], self.cos, self.sin)
 
+    def leave(self, layer: int, key: Tensor, value: Tensor) -> None:
+        """As `KVCache.leave`."""
+        self.left[layer] = torch.cat((key, value), dim=-2)
+
     def advance(self, frame: Tensor) -> None:
         """As `KVCache.advance`."""
         self.previous, self.frames = frame, self.frames + 1
 
 
 class DenoisePass(nn.Module):
-    """`CausalDiT.forward` with the memory's tensors, in the order of `KVCache.tensors`, as further inputs."""
+    """`CausalDiT.forward` with the memory's tensors, in the order of `_memory`, as further inputs; answers the frame
+    and what the call has left."""
 
     def __init__(self, network: CausalDiT) -> None:
         super().__init__()
-        self.network, self.names = network, list(network.new_cache(1).tensors())
+        cache = network.new_cache(1)
+        self.network, self.names, self.nothing = network, list(_memory(cache)), _left(cache)
 
-    def forward(self, x_t: Tensor, sigma: Tensor, action: Tensor, *memory: Tensor) -> Tensor:
-        cache = GrowingCache.of(dict(zip(self.names, memory, strict=True)))
-        return self.network(x_t, sigma, action, cache)
+    def forward(self, x_t: Tensor, sigma: Tensor, action: Tensor, *memory: Tensor) -> tuple[Tensor, ...]:
+        cache = self.cache_of(memory, self.nothing)
+        return self.network(x_t, sigma, action, cache, leave=True), *cache.left
+
+    def cache_of(self, memory: Sequence[Tensor], left: Mapping[str, Tensor]) -> GrowingCache:
+        """The cache of a memory and of what a call has left."""
+        return GrowingCache.of(dict(zip(self.names, memory, strict=True)) | left)
 
 
 class CommitPass(DenoisePass):
     """`CausalDiT.write`, which answers the new memory."""
 
     def forward(self, frame: Tensor, action: Tensor, known: Tensor, *memory: Tensor) -> tuple[Tensor, ...]:
-        cache = GrowingCache.of(dict(zip(self.names, memory, strict=True)))
+        cache = self.cache_of(memory, self.nothing)
         self.network.write(frame, action, known, cache)
-        return tuple(cache.tensors().values())
+        return tuple(_memory(cache).values())
+
+
+class KeepPass(DenoisePass):
+    """`CausalDiT.keep` of what a call has left, which answers the new memory."""
+
+    def forward(self, frame: Tensor, *left_and_memory: Tensor) -> tuple[Tensor, ...]:
+        layers = len(self.nothing)
+        left = dict(zip(self.nothing, left_and_memory[:layers], strict=True))
+        cache = self.cache_of(left_and_memory[layers:], left)
+        self.network.keep(frame, cache)
+        return tuple(_memory(cache).values())
+
+
+def _memory(cache: KVCache) -> dict[str, Tensor]:
+    """The tensors of a cache but for what a call has left."""
+    return {name: tensor for name, tensor in cache.tensors().items() if not name.startswith("left.")}
+
+
+def _left(cache: KVCache) -> dict[str, Tensor]:
+    return {f"left.{layer}": tensor for layer, tensor in enumerate(cache.left)}
 
 
 def _passes(world: WorldModel) -> dict[str, tuple[nn.Module, dict[str, Tensor], list[str]]]:
     """Per graph what it computes, inputs for one world by name and the names of its outputs."""
     network = world.denoiser
-    memory = network.new_cache(1).tensors()
+    cache = network.new_cache(1)
+    memory, left = _memory(cache), _left(cache)
     frame, action = memory["previous"].clone(), torch.zeros(1, world.actions.size)
     denoise = {"x_t": frame, "sigma": torch.ones(1), "action": action, **memory}
     commit = {"frame": frame, "action": action, "known": torch.ones(1, dtype=torch.bool), **memory}
+    keep = {"frame": frame, **left, **memory}
     heads = {"before": frame, "after": frame.clone()}
     works = (
-        (DenoisePass(network), denoise, ["x_0"]),
+        (DenoisePass(network), denoise, ["x_0", *left]),
         (CommitPass(network), commit, [f"new.{name}" for name in memory]),
+        (KeepPass(network), keep, [f"new.{name}" for name in memory]),
         (world.heads, heads, ["reward_logits", "end_logit"]),
     )
     return dict(zip(GRAPHS, works, strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from worldsim.rollout import commit_and_next_frame, next_frame
+from worldsim.rollout import commit_and_next_frame, leave_at, next_frame
 from worldsim.sampler import FewStepSampler
 from worldsim.world_model import Step, WorldModel, WorldState
 
@@ -16,6 +16,7 @@ class LateCommit:
     The frames are those of `WorldModel.step` up to rounding. It is for throughput: the picture of a frame waits for the
     commit of the last one, which `WorldModel.paint` and `commit` leave to the time after it was shown. Frames painted
     by two networks' calls of different shape differ in their last bits, so a session is played in one way or the other.
+    Where the memory is what a frame's last call leaves, no pass can be saved and this is `WorldModel.step` itself.
     Changes the state it is given, which is whole only after `settle`.
     """
 
@@ -29,6 +30,8 @@ class LateCommit:
         """The next frame under action (B, A) float32, and what the heads read off it, as `WorldModel.step`."""
         model, state = self.model, self._state
         model.check_action(state, action)
+        if leave_at(model.sampler(steps)) is not None:  # nothing is left to be done late
+            return model.step(self.settle(), action, steps=steps)
         action = action.to(model.device)
         painted = self._painted(model.sampler(steps), action)
         frame, sound = model.shown(painted, state.last)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from worldsim.cache import KVCache
-from worldsim.sampler import Denoise, Noise
+from worldsim.sampler import Denoise, FewStepSampler, Noise
 
 
 class Denoiser(Protocol):
@@ -20,11 +20,21 @@ class Denoiser(Protocol):
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None: ...
 
 
+class KeepingDenoiser(Denoiser, Protocol):
+    """A network whose calls can leave their keys and values in the cache (`leave`), to be kept in place of a commit."""
+
+    def __call__(
+        self, x_t: Tensor, sigma: Tensor, action: Tensor, cache: KVCache, *, leave: bool = False
+    ) -> Tensor: ...
+
+    def keep(self, x_0: Tensor, cache: KVCache) -> None: ...
+
+
 @runtime_checkable
 class LevelDenoiser(Denoiser, Protocol):
     """A network that also takes the level as a number, one for all worlds: nothing has to come back from a GPU."""
 
-    def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor: ...
+    def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache, *, leave: bool = False) -> Tensor: ...
 
 
 @runtime_checkable
@@ -39,11 +49,18 @@ class AdvancingDenoiser(Denoiser, Protocol):
 Sampler = Callable[[Denoise, Noise], Tensor]
 
 
+def leave_at(sampler: Sampler) -> float | None:
+    """The level of the sampler's call whose keys and values are a frame's memory; None where frames are committed."""
+    return sampler.leave_at if isinstance(sampler, FewStepSampler) else None
+
+
 def next_frame(denoiser: Denoiser, sampler: Sampler, cache: KVCache, action: Tensor, noise: Noise) -> Tensor:
-    """Paint the frame that `action` (B, A) leads to: (B, C, H, W) in [-1, 1]. Writes nothing to the cache."""
+    """Paint the frame that `action` (B, A) leads to: (B, C, H, W) in [-1, 1]. Writes nothing to the memory; what the
+    sampler's last call leaves there for `keep`, if it does, changes."""
+    leaves = leave_at(sampler)
 
     def denoise(x_t: Tensor, sigma: float) -> Tensor:
-        return at_level(denoiser, x_t, float(sigma), action, cache)
+        return at_level(denoiser, x_t, float(sigma), action, cache, leave=sigma == leaves)
 
     return sampler(denoise, noise).clamp(-1.0, 1.0)
 
@@ -75,19 +92,26 @@ def advance(
     return at_level(denoiser, x_t, sigma, action, cache)
 
 
-def at_level(denoiser: Denoiser, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor:
-    """The denoiser's clean frame (B, C, H, W) from noisy ones that are all at the level sigma in [0, 1]."""
+def at_level(
+    denoiser: Denoiser, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache, *, leave: bool = False
+) -> Tensor:
+    """The denoiser's clean frame (B, C, H, W) from noisy ones that are all at the level sigma in [0, 1]; `leave` as in
+    `KeepingDenoiser`."""
+    asked = {"leave": True} if leave else {}
     if isinstance(denoiser, LevelDenoiser):
-        return denoiser.at_level(x_t, sigma, action, cache)
-    return denoiser(x_t, x_t.new_full((len(x_t),), sigma), action, cache)
+        return denoiser.at_level(x_t, sigma, action, cache, **asked)
+    return denoiser(x_t, x_t.new_full((len(x_t),), sigma), action, cache, **asked)
 
 
 def rollout(denoiser: Denoiser, sampler: Sampler, cache: KVCache, actions: Tensor, noise: Noise) -> Tensor:
     """Imagine T frames under actions (B, T, A): (B, T, C, H, W) in [-1, 1]. Changes the cache."""
-    frames = []
+    frames, keeps = [], leave_at(sampler) is not None
     for action in actions.unbind(1):
         frame = next_frame(denoiser, sampler, cache, action, noise)
-        denoiser.commit(frame, action, cache)
+        if keeps:
+            denoiser.keep(frame, cache)
+        else:
+            denoiser.commit(frame, action, cache)
         frames.append(frame)
     return torch.stack(frames, dim=1)
 

@@ -64,6 +64,13 @@ class FewStepSampler:
     """
 
     sigmas: Sequence[float]
+    kept_sigma: float = 0.0
+    """Up to this level the last call leaves its keys and values as the frame's memory; see `WorldInfo.kept_sigma`."""
+
+    @property
+    def leave_at(self) -> float | None:
+        """The level of the last call, where what it leaves is the memory; None where the frame is to be committed."""
+        return self.sigmas[-1] if self.sigmas[-1] <= self.kept_sigma else None
 
     def __call__(self, denoise: Denoise, noise: Noise) -> Tensor:
         x_t = noise()

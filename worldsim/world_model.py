@@ -23,7 +23,7 @@ from worldsim.codec import PixelCodec
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.noise import NoiseStream
-from worldsim.rollout import Sampler, at_level, next_frame, remember
+from worldsim.rollout import Sampler, at_level, leave_at, next_frame, remember
 from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, add_noise, step_sigmas
 from worldsim.world_state import WorldState
 from worldsim.worlds import MANIFEST, world_path
@@ -35,7 +35,7 @@ PARTS = {"denoiser": CausalDiT, "heads": OutcomeHead}
 DOUBT_SIGMA = 0.05  # of 0.05, 0.1, 0.25, 0.4, 0.5, 0.67 and 0.9 the one that tells strange pasts best
 DOUBT_STREAM = 0x646F756274  # a stream apart from that of the frames, which so stay the same with and without
 END_STREAM = 0x656E64  # a stream apart, too: the ends of a world that draws them
-LATER_FIELDS = {"draws_ends"}  # of WorldInfo, which worlds saved before them lack
+LATER_FIELDS = {"draws_ends", "kept_sigma"}  # of WorldInfo, which worlds saved before them lack
 PART_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 NOTES = (".md", ".jsonl")  # a card or log beside the weights may grow without changing the world
 
@@ -63,6 +63,9 @@ class WorldInfo:
     draws_ends: bool = False
     """Whether an episode ends by chance, as often as the head thinks that it may, and not where that is likelier than
     not. So it is in a game whose end hangs on what no frame shows, such as the player's health."""
+    kept_sigma: float = 0.0
+    """Up to this noise level the last call of a frame leaves its keys and values as the frame's memory, so that no pass
+    has to commit it; above it, and for frames that no call painted, one does. 0: the network has learnt no other."""
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
         """Noise levels of the calls that paint a frame in 1, 2 or 4 steps; ValueError for any other count."""
@@ -160,6 +163,13 @@ class WorldModel:
         self.painter = engine.compiled(self.painter)
         self._graphs = engine.frame_graphs(self.painter, self._paint_frame, self._commit_frame)
 
+    def committing(self) -> WorldModel:
+        """The same networks as a world that commits every frame, whatever this one has learnt; made for comparisons."""
+        other = copy.copy(self)
+        other.info = replace(self.info, kept_sigma=0.0)
+        other._graphs = engine.frame_graphs(other.painter, other._paint_frame, other._commit_frame)
+        return other
+
     # --- playing ---
 
     @torch.no_grad()
@@ -205,7 +215,8 @@ class WorldModel:
 
     @torch.no_grad()
     def paint(self, state: WorldState, action: Tensor, *, steps: int | None = None) -> Tensor:
-        """The next frame (B, 3, H, W) uint8; changes only where the state's noise stands, so it can be shown first."""
+        """The next frame (B, 3, H, W) uint8, which can be shown before it is committed: the memory stays as it was, and
+        the state changes only in where its noise stands and what the frame's last call has left."""
         return self.paint_checked(state, action, steps=steps)[0]
 
     @torch.no_grad()
@@ -213,26 +224,35 @@ class WorldModel:
         """`paint`, and (B,) bool whether the network's answer was free of NaN; where not, the frame is the last one."""
         self.check_action(state, action)
         paint = self._paint_frame if self._graphs is None else self._graphs.paint
-        return paint(self.sampler(steps), state.noise, state.last, self._sent(action), state.cache)
+        sampler = self.sampler(steps)
+        frame, sound = paint(sampler, state.noise, state.last, self._sent(action), state.cache)
+        state.painted = None if leave_at(sampler) is None else frame
+        return frame, sound
 
     def sampler(self, steps: int | None = None) -> FewStepSampler:
         """What paints a frame in that many network calls, by default the world's own; ValueError for another count."""
-        return FewStepSampler(self.info.sigmas(self.info.default_steps if steps is None else steps))
+        steps = self.info.default_steps if steps is None else steps
+        return FewStepSampler(self.info.sigmas(steps), self.info.kept_sigma)
 
     @torch.no_grad()
     def paint_with(self, sampler: Sampler, state: WorldState, action: Tensor) -> Tensor:
         """`paint` with any sampler, such as the many-step teacher's `OdeSampler`."""
         self.check_action(state, action)
+        state.painted = None
         return self._paint_frame(sampler, state.noise, state.last, self._sent(action), state.cache)[0]
 
     @torch.no_grad()
     def commit(self, state: WorldState, frame: Tensor, action: Tensor) -> Step:
-        """Change the state: write the painted frame (B, 3, H, W) uint8 to memory, read reward and end off it."""
+        """Change the state: write the painted frame (B, 3, H, W) uint8 to memory, read reward and end off it.
+
+        Of the very tensor that `paint` has just answered a world with a `kept_sigma` keeps what its last call left.
+        """
         self.check_action(state, action)
         self._check_frame(state, frame)
-        frame = frame.to(self.device)
+        is_left, frame = frame is state.painted, frame.to(self.device)
         commit = self._commit_frame if self._graphs is None else self._graphs.commit
-        reward, odds = commit(frame, state.last, self._sent(action), state.cache)
+        reward, odds = commit(frame, state.last, self._sent(action), state.cache, is_left)
+        state.painted = None
         state.last = frame.clone()
         state.step_count += 1
         return Step(frame, reward, self.ended(odds, state.noise))
@@ -248,7 +268,10 @@ class WorldModel:
     ) -> tuple[Tensor, Tensor]:
         shape = cache.previous.shape[1:]
         frame = next_frame(self.painter, sampler, cache, action, lambda: noise.draw(shape))
-        return self.shown(frame, last)
+        frame, sound = self.shown(frame, last)
+        if leave_at(sampler) is not None:
+            cache.drop_left(~sound)
+        return frame, sound
 
     def shown(self, painted: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
         """The frame (B, 3, H, W) uint8 that a network's answer (B, C, H, W) in [-1, 1] is, and (B,) bool whether that
@@ -256,10 +279,15 @@ class WorldModel:
         sound = ~painted.isnan().flatten(1).any(dim=1)
         return torch.where(sound[:, None, None, None], self.codec.decode(painted), last), sound
 
-    def _commit_frame(self, frame: Tensor, last: Tensor, action: Tensor, cache: KVCache) -> tuple[Tensor, Tensor]:
+    def _commit_frame(
+        self, frame: Tensor, last: Tensor, action: Tensor, cache: KVCache, is_left: bool
+    ) -> tuple[Tensor, Tensor]:
         painted = self.codec.encode(frame)
         outcome = self.reader.read(self.codec.encode(last), painted)
-        self.painter.commit(painted, action, cache)
+        if is_left:
+            self.painter.keep(painted, cache)
+        else:
+            self.painter.commit(painted, action, cache)
         return outcome
 
     def _sent(self, action: Tensor) -> Tensor:

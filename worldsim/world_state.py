@@ -15,7 +15,7 @@ from torch import Tensor
 from worldsim.cache import KVCache
 from worldsim.noise import NoiseStream
 
-SCHEMA = 2
+SCHEMA = 3
 HEADER = "worldsim.state"
 """Key of the JSON description in the file's own header."""
 
@@ -29,6 +29,8 @@ class WorldState:
     last: Tensor
     """(B, 3, H, W) uint8, the frame now on the screen: the heads' memory."""
     step_count: int = 0
+    painted: Tensor | None = None
+    """The frame whose last call has left its keys and values in the cache, until it is committed; no copy has it."""
 
     def clone(self) -> WorldState:
         """An independent copy that continues exactly as this one would."""

@@ -7,9 +7,10 @@ import torch
 from tiny import tiny_denoiser
 
 from worldsim.codec import PixelCodec
+from worldsim.rollout import rollout
 from worldsim.sampler import FewStepSampler
 from worldsim_training.config import ContextConfig, TeacherForcingConfig
-from worldsim_training.context import paint_clip, spoil
+from worldsim_training.context import Conditions, Kept, paint, paint_clip, spoil
 from worldsim_training.dataset import Clip
 from worldsim_training.teacher_forcing import TeacherForcing
 
@@ -127,9 +128,58 @@ def test_painted_as_often_as_a_clip_has_frames_the_context_is_a_rollout(network)
             network.commit(frame, clip.actions[:, t], cache)
 
 
+def test_painted_as_often_with_kept_calls_the_context_is_a_rollout_that_keeps_them(network):
+    clip, sampler = make_clip(1, 4), FewStepSampler((1.0, 0.6), kept_sigma=0.6)
+    frames = PixelCodec().encode(clip.frames)
+    levels = torch.tensor([[0.0, 0.6, 0.6, 0.6]])
+    dream, kept = frames, Kept(frames, levels)
+    for _ in range(3):  # the same noise every time, so that only the memory changes
+        given = Conditions(dream, torch.zeros(1, 4), clip.actions, clip.known, kept)
+        dream, left = paint(network, sampler, given, torch.Generator().manual_seed(3))
+        kept = Kept(left, levels)
+    generator = torch.Generator().manual_seed(3)
+    noise = [torch.randn(frames.shape, generator=generator) for _ in sampler.sigmas]
+    cache, drawn = network.new_cache(1), iter([each[:, t] for t in range(1, 4) for each in noise])
+    with torch.no_grad():
+        network.commit(frames[:, 0], None, cache)
+        played = rollout(network, sampler, cache, clip.actions[:, 1:], lambda: next(drawn))
+    assert torch.allclose(dream[:, 1:], played, atol=1e-5) and torch.equal(dream[:, 0], frames[:, 0])
+
+
+def test_kept_calls_have_one_level_a_clip_and_begin_with_some_frame_of_it(network):
+    frames, conditions = spoilt(network, make_clip(2000, 8), kept_share=0.75, kept_sigmas=(0.2, 0.6))
+    levels = conditions.kept.sigma
+    is_kept = levels > 0
+    assert (is_kept[:, 1:] >= is_kept[:, :-1]).all() and abs(is_kept[:, -1].float().mean() - 0.75) < 0.03
+    assert (levels[is_kept] >= 0.2).all() and (levels[is_kept] <= 0.6).all()
+    assert ((levels == levels[:, -1:]) | ~is_kept).all() and levels[:, -1][is_kept[:, -1]].std() > 0.1
+    starts = (~is_kept[is_kept[:, -1]]).sum(dim=1)
+    assert abs((starts == 0).float().mean() - (0.5 + 0.5 / 8)) < 0.04 and starts.max() == 7
+    handed, sigma = conditions.kept.handed, levels[..., None, None, None]
+    assert torch.equal(handed[~is_kept], frames[~is_kept]) and torch.equal(conditions.context, frames)
+    eps = ((handed - (1 - sigma) * frames) / sigma)[is_kept]
+    assert abs(eps.mean()) < 0.01 and abs(eps.std() - 1) < 0.01
+
+
+def test_a_committed_frame_beside_kept_ones_is_as_noisy_as_the_context(network):
+    _, conditions = spoilt(network, make_clip(64, 4), kept_share=0.5, noise_share=1.0)
+    committed = conditions.kept.sigma == conditions.context_sigma
+    assert 0.2 < committed.float().mean() < 0.8
+    assert torch.equal(conditions.kept.handed[committed], conditions.context[committed])
+
+
+def test_painted_clips_are_kept_at_their_painters_last_level(network):
+    _, conditions = spoilt(network, make_clip(8, 4), kept_share=1.0, painted_share=0.5, painted_sigmas=(1.0, 0.45))
+    levels = conditions.kept.sigma
+    assert set(levels[:4].unique().tolist()) <= {0.0, torch.tensor(0.45).item()} and (levels[:4, -1] > 0).all()
+    assert (levels[4:, -1] != levels[0, -1]).all()
+
+
 def test_the_rounds_of_painting_are_uniform_up_to_their_most(network, monkeypatch):
     rounds = []
-    monkeypatch.setattr("worldsim_training.context.paint_clip", lambda n, s, frames, *rest: rounds.append(s) or frames)
+    monkeypatch.setattr(
+        "worldsim_training.context.paint", lambda n, s, given, *rest: rounds.append(s) or (given.context, None)
+    )
     counts = []
     for seed in range(300):
         rounds.clear()

@@ -182,6 +182,24 @@ def distilled(finished, tmp_path):
     return tmp_path, f"world.data.folder={finished / 'data'}"
 
 
+def test_a_world_that_keeps_its_last_calls_is_trained_scored_and_exported_so(finished, tmp_path):
+    data = f"world.data.folder={finished / 'data'}"
+    keeps = "world.context.kept_share=0.9", "world.kept_sigma=0.8"
+    assert run(tmp_path, data, *keeps, stage="teacher_forcing")
+    path = tmp_path / "run" / "teacher_forcing" / "validation.json"
+    kept = json.loads(path.read_text())
+    path.unlink()
+    assert run(tmp_path, data, keeps[0], stage="teacher_forcing")  # scored anew, with commits
+    committed = json.loads(path.read_text())
+    assert kept["1_step"] == committed["1_step"] and kept["2_step"] != committed["2_step"]
+    assert run(tmp_path, data, *keeps)
+    assert WorldModel.from_pretrained(tmp_path / "run" / "world").info.kept_sigma == 0.8
+    with pytest.raises(ValueError, match="world.context.kept_share=0 trains a memory of committed frames; leave it"):
+        run(tmp_path, data, keeps[1])
+    with pytest.raises(ValueError, match="world.dmd trains a memory of committed frames"):
+        run(tmp_path, data, *keeps, "world.dmd.loop.steps=5")
+
+
 def test_distribution_matching_is_left_out_until_it_is_asked_for(finished, distilled):
     folder, data = distilled
     assert not (finished / "run" / "dmd").exists()

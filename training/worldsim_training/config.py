@@ -52,6 +52,11 @@ class ContextConfig:
     """Noise levels of the sampler that paints it."""
     painted_rounds: int = 1
     """At most so many times in a row, each from what was painted before; how many is uniform."""
+    kept_share: float = 0.0
+    """Share of clips whose frames, from one of them on, are remembered by what their last call left instead of by a
+    commit; see `worldsim.world_model.WorldInfo.kept_sigma`."""
+    kept_sigmas: tuple[float, float] = (0.25, 0.7)
+    """Least and most noise level of those calls, one a clip; where the network paints, they are its own."""
     action_dropout: float = 0.1
     """Share of frames that see the null action."""
 
@@ -201,6 +206,8 @@ class WorldConfig:
     """1, 2 or 4: network calls a frame of a play that asks for no other number."""
     draws_ends: bool = False
     """Whether episodes end by chance, for a game whose end no frame shows; see `worldsim.world_model.WorldInfo`."""
+    kept_sigma: float = 0.0
+    """Up to this noise level the last call of a frame is its memory in play; learnt with `context.kept_share`."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     context: ContextConfig = field(default_factory=ContextConfig)

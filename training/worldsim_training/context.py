@@ -15,6 +15,16 @@ from worldsim_training.dataset import Clip
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What left a clip's memory, where not all of it are the frames themselves, committed."""
+
+    handed: Tensor
+    """(B, T, C, H, W) frames as the calls were handed them that left their memory; where they were committed, clean."""
+    sigma: Tensor
+    """(B, T) their noise levels."""
+
+
+@dataclass(frozen=True)
 class Conditions:
     """What a packed pass is conditioned on: remembered frames, their noise level, actions and which are known."""
 
@@ -26,10 +36,12 @@ class Conditions:
     """(B, T, A), the action that led into each frame."""
     known: Tensor
     """(B, T) bool"""
+    kept: Kept | None = None
 
     def predict(self, network: CausalDiT, noisy: Tensor, sigma: Tensor) -> Tensor:
         """The network's clean frames (B, T, C, H, W) at (noisy, sigma) under these conditions."""
-        return network.packed(noisy, sigma, self.context, self.context_sigma, self.actions, self.known)
+        kept = {"kept": self.kept.handed, "kept_sigma": self.kept.sigma} if self.kept else {}
+        return network.packed(noisy, sigma, self.context, self.context_sigma, self.actions, self.known, **kept)
 
 
 def spoil(
@@ -39,21 +51,74 @@ def spoil(
     batch, length = frames.shape[:2]
 
     known = clip.known & (draws.uniform((batch, length), generator) >= config.action_dropout)
-    context = frames
-    if painted := processes.first_clips(config.painted_share, batch, "world.context.painted_share"):
-        sampler, dream = FewStepSampler(config.painted_sigmas), frames[:painted]
+    painted = processes.first_clips(config.painted_share, batch, "world.context.painted_share")
+    context, handed, levels = frames, frames, None
+    if config.kept_share:
+        levels = _kept_levels(config, batch, length, painted, generator)
+        handed = add_noise(frames, draws.normal(frames.shape, generator), levels)
+    if painted:
+        sampler, dream, left = FewStepSampler(config.painted_sigmas), frames[:painted], handed[:painted]
         rounds = torch.randint(config.painted_rounds, (), device=frames.device, generator=generator)
         for _ in range(1 + int(rounds)):
-            dream = paint_clip(network, sampler, dream, clip.actions[:painted], known[:painted], generator)
+            kept = None if levels is None else Kept(left, levels[:painted])
+            clean = frames.new_zeros(painted, length)
+            given = Conditions(dream, clean, clip.actions[:painted], known[:painted], kept)
+            dream, left = paint(network, sampler, given, generator)
         context = torch.cat((dream, frames[painted:]))
+        handed = context if levels is None else torch.cat((left, handed[painted:]))
     level, is_noised = draws.uniform((batch, 1), generator), draws.uniform((batch, 1), generator) < config.noise_share
     sigma = config.noise_max * level * is_noised
     sigma = sigma.expand(batch, length).contiguous()
     eps = draws.normal(frames.shape, generator)
-    return Conditions(add_noise(context, eps, sigma), sigma, clip.actions, known)
+    context = add_noise(context, eps, sigma)
+    kept = None
+    if levels is not None:
+        is_kept = levels > 0
+        kept = Kept(_where(is_kept, handed, context), torch.where(is_kept, levels, sigma))
+    return Conditions(context, sigma, clip.actions, known, kept)
+
+
+def _kept_levels(config: ContextConfig, batch: int, length: int, painted: int, generator: torch.Generator) -> Tensor:
+    """(B, T) noise levels of the calls that are kept, 0 for frames that are committed: all of most clips, and in the
+    share of kept ones those before a frame that in every other of them is the first."""
+    draw = draws.uniform((4, batch, 1), generator, axis=1)
+    low, high = config.kept_sigmas
+    level = low + (high - low) * draw[0]
+    level[:painted] = config.painted_sigmas[-1]
+    start = torch.where(draw[1] < 0.5, 0, (draw[2] * length).long())
+    frame = torch.arange(length, device=level.device)
+    return torch.where((draw[3] < config.kept_share) & (frame >= start), level, 0.0)
+
+
+def _where(mask: Tensor, frames: Tensor, others: Tensor) -> Tensor:
+    """Of two (B, T, C, H, W), the first where the mask (B, T) says so."""
+    return torch.where(mask[..., None, None, None], frames, others)
 
 
 @torch.no_grad()
+def paint(
+    painter: CausalDiT, sampler: FewStepSampler, given: Conditions, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Every frame of a clip as painted from those before it, all at once, and what left its memory: where the last call
+    is kept, what that was handed, elsewhere the painted frame itself. The first frame and what it left stay."""
+    frames = given.context
+    handed = frames
+
+    def denoise(x: Tensor, sigma: float) -> Tensor:
+        nonlocal handed
+        handed = x
+        return given.predict(painter, x, x.new_full(x.shape[:2], sigma))
+
+    painted = sampler(denoise, lambda: draws.normal(frames.shape, generator))
+    # Before torch 2.11 autocast keeps the weights that it cast here, and they carry no gradient (PyTorch 112583).
+    torch.clear_autocast_cache()
+    painted = torch.cat((frames[:, :1], painted[:, 1:].clamp(-1.0, 1.0)), dim=1)
+    if given.kept is None:
+        return painted, painted
+    left = _where(given.kept.sigma > 0, handed, painted)
+    return painted, torch.cat((given.kept.handed[:, :1], left[:, 1:]), dim=1)
+
+
 def paint_clip(
     painter: CausalDiT,
     sampler: FewStepSampler,
@@ -67,11 +132,4 @@ def paint_clip(
     From real frames that is one step ahead; painted again and again it nears a rollout, an n-th time from n steps of
     the network's own. actions: (B, T, A), known: (B, T) bool, as in `Clip`.
     """
-    conditions = Conditions(frames, frames.new_zeros(frames.shape[:2]), actions, known)
-    painted = sampler(
-        lambda x, sigma: conditions.predict(painter, x, x.new_full(x.shape[:2], sigma)),
-        lambda: draws.normal(frames.shape, generator),
-    )
-    # Before torch 2.11 autocast keeps the weights that it cast here, and they carry no gradient (PyTorch 112583).
-    torch.clear_autocast_cache()
-    return torch.cat((frames[:, :1], painted[:, 1:].clamp(-1.0, 1.0)), dim=1)
+    return paint(painter, sampler, Conditions(frames, frames.new_zeros(frames.shape[:2]), actions, known), generator)[0]

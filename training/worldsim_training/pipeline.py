@@ -168,6 +168,7 @@ class Pipeline:
             single_sigma=self.world.single_sigma,
             default_steps=self.world.default_steps,
             draws_ends=self.world.draws_ends,
+            kept_sigma=self.world.kept_sigma,
         )
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
         denoiser = self._load(self._released()).cpu()
@@ -315,7 +316,8 @@ class Pipeline:
         return ClipSampler(recording, length, loop_config.batch, loop_config.seed, device=self.device, **shares)
 
     def _few_step(self, steps: int) -> FewStepSampler:
-        return FewStepSampler(step_sigmas(steps, self.world.shift, single=self.world.single_sigma))
+        sigmas = step_sigmas(steps, self.world.shift, single=self.world.single_sigma)
+        return FewStepSampler(sigmas, self.world.kept_sigma)
 
     def _few_steps(self) -> dict[str, Sampler]:
         return {f"{steps}_step": self._few_step(steps) for steps in NOMINAL_STEPS}

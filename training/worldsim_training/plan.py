@@ -37,6 +37,9 @@ def check(config: TrainingConfig, validation: ValidationConfig) -> None:
         raise ValueError(f"world.data.clip_frames is {world.data.clip_frames}; a clip has at least 2 frames")
     if world.default_steps not in NOMINAL_STEPS:
         raise ValueError(f"world.default_steps is {world.default_steps}; use 1, 2 or 4")
+    if world.kept_sigma and (not world.context.kept_share or world.dmd.loop.steps):
+        seen = "world.dmd" if world.dmd.loop.steps else "world.context.kept_share=0"
+        raise ValueError(f"{seen} trains a memory of committed frames; leave it or world.kept_sigma out")
     if world.release not in RELEASES:
         raise ValueError(f"world.release is {world.release!r}; use one of {', '.join(RELEASES)}")
     if config.scale not in parallel.SCALES:

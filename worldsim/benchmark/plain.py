@@ -6,6 +6,8 @@ out at every call.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,14 +29,24 @@ class ConcatenatingDiT:
         return cache
 
     @torch.no_grad()
-    def __call__(self, x_t: Tensor, sigma: Tensor, action: Tensor, cache: KVCache) -> Tensor:
+    def __call__(self, x_t: Tensor, sigma: Tensor, action: Tensor, cache: KVCache, *, leave: bool = False) -> Tensor:
         """As `CausalDiT.forward`."""
         plain, known = self.plain, torch.ones(len(action), dtype=torch.bool, device=action.device)
         noise = plain._embed_noise(sigma[:, None], torch.zeros_like(sigma)[:, None])
         tokens, skips = plain._enter(x_t[:, None], cache.previous[:, None], noise)
         attend = ConcatenatingAttention(cache)
         tokens = plain._think(tokens, noise, plain._embed_action(action, known)[:, None], attend)
+        if leave:
+            for layer, new in enumerate(zip(attend.keys, attend.values, strict=True)):
+                cache.leave(layer, *(each[..., -1:, :] for each in new))
         return plain._leave(tokens, skips, noise)[:, 0]
+
+    @torch.no_grad()
+    def keep(self, x_0: Tensor, cache: KVCache) -> None:
+        """As `CausalDiT.keep`; changes the cache's buffers as `commit` does."""
+        keys, values = zip(*(left.split(1, dim=-2) for left in cache.left), strict=True)
+        self._append(keys, values, cache)
+        cache.advance(x_0)
 
     @torch.no_grad()
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
@@ -46,10 +58,14 @@ class ConcatenatingDiT:
         tokens, _ = plain._enter(x_0[:, None], cache.previous[:, None], noise)
         attend = ConcatenatingAttention(cache)
         plain._think(tokens, noise, plain._embed_action(action, known)[:, None], attend)
-        window = plain.config.window
-        cache.keys[:] = [key[..., -window:, :].clone() for key in attend.keys]
-        cache.values[:] = [value[..., -window:, :].clone() for value in attend.values]
+        self._append(*([each[..., -1:, :] for each in group] for group in (attend.keys, attend.values)), cache)
         cache.advance(x_0)
+
+    def _append(self, keys: Sequence[Tensor], values: Sequence[Tensor], cache: KVCache) -> None:
+        window = self.plain.config.window
+        for buffers, new in ((cache.keys, keys), (cache.values, values)):
+            joined = (torch.cat(pair, dim=-2) for pair in zip(buffers, new, strict=True))
+            buffers[:] = [each[..., -window:, :].clone() for each in joined]
 
 
 class ConcatenatingAttention:

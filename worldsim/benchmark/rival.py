@@ -27,9 +27,9 @@ from worldsim.benchmark.playing import begin, picture, play_frame, random_action
 from worldsim.late_commit import LateCommit
 from worldsim.world_model import WorldModel
 
-PLAIN, LATE = "plain", "late"
-"""Names, in the place of an adapter, of our own plain code, and of the world itself with each commit in the first pass
-of the next frame (`LateCommit`)."""
+PLAIN, LATE, COMMIT = "plain", "late", "commit"
+"""Names, in the place of an adapter, of our own plain code; of the world itself with each commit in the first pass of
+the next frame (`LateCommit`); and of the world itself with a commit of every frame, where it does without."""
 
 PAIRS, TURN_FRAMES, WARMUP_FRAMES = 12, 8, 3
 """Turns of each side, the frames of a turn, and those of each side before any is timed."""
@@ -47,7 +47,8 @@ class Rival:
 
 
 def load_rival(asked: str, model: WorldModel, world: str | Path, *, steps: int, seed: int) -> Rival:
-    """The rival asked for: `PLAIN`, `LATE`, or the path of an adapter, for frames of the world's size and device.
+    """The rival asked for: `PLAIN`, `LATE`, `COMMIT`, or the path of an adapter, for frames of the world's size and on
+    its device.
 
     Raises ValueError in one line where the file is no adapter.
     """
@@ -55,6 +56,8 @@ def load_rival(asked: str, model: WorldModel, world: str | Path, *, steps: int, 
         return _plain(world, str(model.device), steps, seed)
     if asked == LATE:
         return _late(model, steps, seed)
+    if asked == COMMIT:
+        return _committing(model, steps, seed)
     path, info = Path(asked), model.info
     module = _module(path)
     step = module.make(info.height, info.width, str(model.device))
@@ -112,16 +115,25 @@ def _plain(world: str | Path, device: str, steps: int, seed: int) -> Rival:
     return Rival(name, lambda: play_frame(model, state, random_action(model, rng), steps))
 
 
+def _committing(model: WorldModel, steps: int, seed: int) -> Rival:
+    other, rng = model.committing(), np.random.default_rng(seed)
+    state = begin(other, seed)
+    name = "the same world with a commit of every frame"
+    return Rival(name, lambda: play_frame(other, state, random_action(other, rng), steps))
+
+
 def _late(model: WorldModel, steps: int, seed: int) -> Rival:
-    worlds, rng = LateCommit(model, begin(model, seed)), np.random.default_rng(seed)
+    committing = model.committing()
+    worlds, rng = LateCommit(committing, begin(committing, seed)), np.random.default_rng(seed)
     name = "the same world with each commit in the next frame's first pass"
     return Rival(name, lambda: picture(worlds.step(random_action(model, rng), steps=steps).frame))
 
 
 def _module(path: Path):
     if path.suffix != ".py" or not path.is_file():
+        names = ", ".join(f"'{name}'" for name in (PLAIN, LATE, COMMIT))
         raise ValueError(
-            f"there is no adapter '{path}'; give '{PLAIN}', '{LATE}' or a Python file with make(height, width, device)"
+            f"no adapter '{path}' is there; give {names} or a Python file with make(height, width, device)"
         )
     spec = importlib.util.spec_from_file_location(f"worldsim_rival_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)

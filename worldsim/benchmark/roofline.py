@@ -8,6 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from worldsim.rollout import leave_at
 from worldsim.world_model import WorldModel
 
 SIDE = {"cpu": 1024, "cuda": 8192}
@@ -24,7 +25,8 @@ def roofline(model: WorldModel, *, steps: int, frame_ms: float) -> dict[str, flo
 
 @torch.no_grad()
 def frame_gflop(model: WorldModel, steps: int) -> float:
-    """Billions of operations in the products of one frame, a multiply-add as two: `steps` calls, commit and heads.
+    """Billions of operations in the products of one frame, a multiply-add as two: `steps` calls, the commit where there
+    is one, and the heads.
 
     Counted on the plain networks, so that no speed-up of ours changes it.
     """
@@ -36,7 +38,8 @@ def frame_gflop(model: WorldModel, steps: int) -> float:
         with FlopCounterMode(display=False) as call:
             network(frame, torch.ones(1, device=device), action, cache)
         with FlopCounterMode(display=False) as rest:
-            network.commit(frame, action, cache)
+            if leave_at(model.sampler(steps)) is None:
+                network.commit(frame, action, cache)
             model.heads(frame, frame)
     return (steps * call.get_total_flops() + rest.get_total_flops()) / 1e9
 

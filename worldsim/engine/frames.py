@@ -17,8 +17,9 @@ from worldsim.noise import NoiseStream
 Paint = Callable[[Hashable, NoiseStream, Tensor, Tensor, KVCache], tuple[Tensor, Tensor]]
 """(sampler, noise, frame now shown, action, memory) -> next frame and whether it is sound; moves the noise on."""
 
-Commit = Callable[[Tensor, Tensor, Tensor, KVCache], tuple[Tensor, Tensor]]
-"""(frame, the one before it, action, memory) -> reward and the end's log-odds; changes the memory."""
+Commit = Callable[[Tensor, Tensor, Tensor, KVCache, bool], tuple[Tensor, Tensor]]
+"""(frame, the one before it, action, memory, whether its last call has left it there) -> reward and the end's log-odds;
+changes the memory."""
 
 STAGES = 3
 """Numbers of worlds whose graphs are kept; one more drops those recorded first."""
@@ -60,14 +61,16 @@ class FrameGraphs:
         noise.used.copy_(used)
         return frame, sound
 
-    def commit(self, frame: Tensor, last: Tensor, action: Tensor, cache: KVCache) -> tuple[Tensor, Tensor]:
+    def commit(
+        self, frame: Tensor, last: Tensor, action: Tensor, cache: KVCache, is_left: bool
+    ) -> tuple[Tensor, Tensor]:
         """As the `commit` that was given."""
 
         def work(place: KVCache, *given: Tensor) -> tuple[Tensor, ...]:
-            return self._commit(*given, place)
+            return self._commit(*given, place, is_left)
 
-        answer = self._replay("commit", work, cache, frame, last, action)
-        return self._commit(frame, last, action, cache) if answer is None else answer
+        answer = self._replay(("commit", is_left), work, cache, frame, last, action)
+        return self._commit(frame, last, action, cache, is_left) if answer is None else answer
 
     def _replay(
         self, name: Hashable, work: Callable[..., Any], cache: KVCache, *inputs: Tensor

@@ -37,11 +37,17 @@ class GpuDiT:
         return self.packed(x_t, sigma, action, cache)
 
     @torch.no_grad()
-    def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor:
-        """As `PackedDiT.at_level`."""
+    def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache, *, leave: bool = False) -> Tensor:
+        """As `PackedDiT.at_level`. One compiled pass serves both: it always leaves, where not asked aside."""
+        place = cache if leave else cache.aside()
         return self._run(
-            self.packed.denoise_after, _in_order(x_t), self.packed.level_of(sigma), _in_order(action), cache
+            self.packed.denoise_after, _in_order(x_t), self.packed.level_of(sigma), _in_order(action), place
         )
+
+    @torch.no_grad()
+    def keep(self, x_0: Tensor, cache: KVCache) -> None:
+        """As `CausalDiT.keep`."""
+        self._run(self.packed.push_left, _in_order(x_0), cache)
 
     @torch.no_grad()
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
@@ -51,8 +57,8 @@ class GpuDiT:
         else:
             self._run(self.packed.write_after, _in_order(x_0), self.packed.level_of(0.0), _in_order(action), cache)
 
-    def _plain(self) -> tuple[Callable, Callable]:
-        return self.packed.denoise_after, self.packed.write_after
+    def _plain(self) -> tuple[Callable, Callable, Callable]:
+        return self.packed.denoise_after, self.packed.write_after, self.packed.push_left
 
     def _run(self, work: Callable[..., Tensor | None], *given) -> Tensor | None:
         if work not in self.passes:

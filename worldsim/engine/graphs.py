@@ -49,10 +49,15 @@ class GraphedDiT:
         self.cache.forget()
         return self.cache
 
-    def __call__(self, x_t: Tensor, sigma: Tensor, action: Tensor, cache: KVCache) -> Tensor:
-        """As `CausalDiT.forward`."""
+    def __call__(self, x_t: Tensor, sigma: Tensor, action: Tensor, cache: KVCache, *, leave: bool = False) -> Tensor:
+        """As `CausalDiT.forward`; one graph serves both, so that every call leaves."""
         self._check(cache)
         return self.paint(x_t, sigma, action).clone()
+
+    def keep(self, x_0: Tensor, cache: KVCache) -> None:
+        """As `CausalDiT.keep`."""
+        self._check(cache)
+        self.push_left(x_0)
 
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
         """As `CausalDiT.commit`."""
@@ -68,8 +73,9 @@ class GraphedDiT:
         frame = cache.previous.float()
         sigma, action = frame.new_zeros(worlds), frame.new_zeros(worlds, plain.config.action_size)
         self.cache = cache
-        self.paint = Recorded(lambda *given: forward(*given, cache), frame, sigma, action)
+        self.paint = Recorded(lambda *given: forward(*given, cache, leave=True), frame, sigma, action)
         self.write = Recorded(lambda *given: commit(*given, cache), frame, action)
+        self.push_left = Recorded(lambda x_0: plain.keep(x_0, cache), frame)
         # Once a rollout: not worth the time to compile it.
         self.write_first = Recorded(lambda x_0: plain.commit(x_0, None, cache), frame)
 

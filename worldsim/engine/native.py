@@ -8,7 +8,7 @@ import platform
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -56,7 +56,8 @@ class CompiledDiT:
 
     def __init__(self, packed: PackedDiT, files: Mapping[str, Path]) -> None:
         self.packed = packed
-        self.passes = {name: torch._inductor.aoti_load_package(str(files[name])) for name in PASSES}
+        self.files = files
+        self.loaded: dict[str, Callable] = {}
 
     def new_cache(self, worlds: int) -> KVCache:
         """As `CausalDiT.new_cache`."""
@@ -68,13 +69,22 @@ class CompiledDiT:
         return self.packed(x_t, sigma, action, cache) if many else self.at_level(x_t, sigma.item(), action, cache)
 
     @torch.inference_mode()
-    def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor:
-        """As `PackedDiT.at_level`."""
+    def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache, *, leave: bool = False) -> Tensor:
+        """As `PackedDiT.at_level`. One compiled pass serves both: it always leaves, where not asked aside."""
         packed = self.packed
         if len(x_t) > 1:
-            return packed.at_level(x_t, sigma, action, cache)
-        given = constants(packed.level_of(sigma)), packed.steer_of(action), cache.tensors()
-        return self.passes["denoise"](x_t.contiguous(), *given)
+            return packed.at_level(x_t, sigma, action, cache, leave=leave)
+        place = cache if leave else cache.aside()
+        given = constants(packed.level_of(sigma)), packed.steer_of(action), place.tensors()
+        return self._pass("denoise")(x_t.contiguous(), *given)
+
+    @torch.inference_mode()
+    def keep(self, x_0: Tensor, cache: KVCache) -> None:
+        """As `CausalDiT.keep`."""
+        if len(x_0) > 1:
+            self.packed.keep(x_0, cache)
+        else:
+            self._pass("keep")(x_0.contiguous(), cache.tensors())
 
     @torch.inference_mode()
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
@@ -84,7 +94,7 @@ class CompiledDiT:
             packed.commit(x_0, action, cache)
         else:
             given = constants(packed.level_of(0.0)), packed.steer_of(action), cache.tensors()
-            self.passes["commit"](x_0.contiguous(), *given)
+            self._pass("commit")(x_0.contiguous(), *given)
 
     @torch.inference_mode()
     def advance(
@@ -95,12 +105,19 @@ class CompiledDiT:
         if len(x_0) > 1:
             return packed.advance(x_0, action_0, x_t, sigma, action, cache)
         steers = torch.cat((packed.steer_of(action_0), packed.steer_of(action)))
-        return self.passes["both"](torch.cat((x_0, x_t)), constants(packed.pair_of(sigma)), steers, cache.tensors())
+        given = constants(packed.pair_of(sigma)), steers, cache.tensors()
+        return self._pass("both")(torch.cat((x_0, x_t)), *given)
+
+    def _pass(self, name: str) -> Callable:
+        """The compiled code of that name, loaded at its first call: a way to play needs but some of them."""
+        if name not in self.loaded:
+            self.loaded[name] = torch._inductor.aoti_load_package(str(self.files[name]))
+        return self.loaded[name]
 
 
 class DenoisePass(nn.Module):
-    """What is compiled of `forward`: the level's constants, the action's part and the memory are inputs, so that one
-    code serves all."""
+    """What is compiled of `forward`, leaving what it can: the level's constants, the action's part and the memory are
+    inputs, so that one code serves all."""
 
     frames = 1
 
@@ -109,7 +126,15 @@ class DenoisePass(nn.Module):
         self.packed = packed
 
     def forward(self, x_t: Tensor, level: Constants, steer: Tensor, memory: dict[str, Tensor]) -> Tensor:
-        return self.packed.denoise(x_t, Level(*level), steer, KVCache.of(memory))
+        return self.packed.denoise(x_t, Level(*level), steer, KVCache.of(memory), leave=True)
+
+    def example(self) -> tuple:
+        """Inputs of its form."""
+        network, cache = self.packed, self.packed.new_cache(1)
+        frames = cache.previous.float().repeat(self.frames, 1, 1, 1)
+        level = network.level_of(0.0) if self.frames == 1 else network.pair_of(0.0)
+        steer = network.steer_of(torch.zeros(1, network.plain.config.action_size)).repeat(self.frames, 1, 1)
+        return frames, constants(level), steer, cache.tensors()
 
 
 class CommitPass(DenoisePass):
@@ -129,7 +154,20 @@ class BothPass(DenoisePass):
         return self.packed.both(frames, Level(*pair), steers, KVCache.of(memory))
 
 
-PASSES = {"denoise": DenoisePass, "commit": CommitPass, "both": BothPass}
+class KeepPass(DenoisePass):
+    """What is compiled of `keep`; it changes the memory."""
+
+    def forward(self, x_0: Tensor, memory: dict[str, Tensor]) -> tuple[()]:
+        self.packed.push_left(x_0, KVCache.of(memory))
+        return ()
+
+    def example(self) -> tuple:
+        """Inputs of its form."""
+        frames, _, _, memory = super().example()
+        return frames, memory
+
+
+PASSES = {"denoise": DenoisePass, "commit": CommitPass, "both": BothPass, "keep": KeepPass}
 
 
 def constants(level: Level) -> Constants:
@@ -140,11 +178,7 @@ def constants(level: Level) -> Constants:
 @torch.no_grad()
 def traced(work: DenoisePass) -> torch.export.ExportedProgram:
     """A pass over one world as a graph of torch's operations."""
-    network, cache = work.packed, work.packed.new_cache(1)
-    frames = cache.previous.float().repeat(work.frames, 1, 1, 1)
-    level = network.level_of(0.0) if work.frames == 1 else network.pair_of(0.0)
-    steer = network.steer_of(torch.zeros(1, network.plain.config.action_size)).repeat(work.frames, 1, 1)
-    return torch.export.export(work, (frames, constants(level), steer, cache.tensors()), strict=False)
+    return torch.export.export(work, work.example(), strict=False)
 
 
 def fingerprint(network: PackedDiT) -> str:

@@ -91,9 +91,14 @@ class PackedDiT:
         return self.at_level(x_t, asked.pop(), action, cache)
 
     @torch.inference_mode()
-    def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache) -> Tensor:
+    def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache, *, leave: bool = False) -> Tensor:
         """As `CausalDiT.forward` of worlds at one noise level, for which nothing has to come back from a GPU."""
-        return self.denoise(x_t, self.level_of(sigma), self.steer_of(action), cache)
+        return self.denoise(x_t, self.level_of(sigma), self.steer_of(action), cache, leave=leave)
+
+    @torch.inference_mode()
+    def keep(self, x_0: Tensor, cache: KVCache) -> None:
+        """As `CausalDiT.keep`."""
+        self.push_left(x_0, cache)
 
     @torch.inference_mode()
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
@@ -114,12 +119,15 @@ class PackedDiT:
 
     # --- the passes themselves; steer: what the action adds to the tokens of each block, see `steer_of` ---
 
-    def denoise(self, x_t: Tensor, level: Level, steer: Tensor, cache: KVCache) -> Tensor:
+    def denoise(self, x_t: Tensor, level: Level, steer: Tensor, cache: KVCache, *, leave: bool = False) -> Tensor:
         """`CausalDiT.forward` at a level that is known."""
         memory = self.memory(cache)
         x, skips = self._enter(x_t, cache.previous, level)
         for block, part, parts in zip(self.blocks, self._steers(steer), level.blocks, strict=True):
             x = block(x.add_(part), parts, memory)
+        if leave:
+            for layer, (key, value) in enumerate(memory.new):
+                cache.leave(layer, key, value)
         return self.head(x, skips, level.head).float()
 
     def write(self, x_0: Tensor, level: Level, steer: Tensor, cache: KVCache) -> None:
@@ -147,9 +155,16 @@ class PackedDiT:
         cache.previous.copy_(frames[:1])
         return self.head(x, tuple(skip[1:] for skip in skips), alone.head).float()
 
+    def push_left(self, x_0: Tensor, cache: KVCache) -> None:
+        """`CausalDiT.keep`."""
+        memory = self.memory(cache)
+        for layer, left in enumerate(cache.left):
+            memory.push(layer, *left.split(1, dim=-2))
+        cache.advance(x_0)
+
     def denoise_after(self, x_t: Tensor, level: Level, action: Tensor, cache: KVCache) -> Tensor:
-        """`denoise` after an action (B, A)."""
-        return self.denoise(x_t, level, self._steer(action), cache)
+        """`denoise`, leaving what it can, after an action (B, A)."""
+        return self.denoise(x_t, level, self._steer(action), cache, leave=True)
 
     def write_after(self, x_0: Tensor, level: Level, action: Tensor, cache: KVCache) -> None:
         """`write` after an action (B, A) that is known."""

@@ -10,13 +10,13 @@ import numpy as np
 
 from worldsim.worlds import MANIFEST
 
-SCHEMA = 1
+SCHEMA = 2
 INDEX = "exported.json"
 ARRAYS = "arrays.npz"
 """Start frames and actions, and the quantiles of the noise."""
 WEIGHTS = "weights.bin"
 """The weights of all graphs; what two of them share stands in it once."""
-GRAPHS = ("denoise", "commit", "heads")
+GRAPHS = ("denoise", "commit", "keep", "heads")
 
 
 def graph_file(name: str) -> str:

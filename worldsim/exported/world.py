@@ -97,12 +97,16 @@ class OnnxWorld:
         one that held goes on. ValueError for another shape or count.
         """
         vector, levels = self.actions.hold(self._checked(action), state.held), self._levels(steps)
-        painted = np.clip(self._paint(state, vector, levels), -1.0, 1.0)
+        painted, left = self._paint(state, vector, levels)
+        painted = np.clip(painted, -1.0, 1.0)
         sound = not np.isnan(painted).any()
         frame = _to_pixels(painted) if sound else state.last
         before, after = _to_network(state.last), _to_network(frame)
         reward, ended = self._outcome(before, after, state.noise)
-        state.memory = self._commit(state.memory, after, vector, True)
+        if sound and levels[-1] <= self.info.get("kept_sigma", 0.0):
+            state.memory = self._new_memory("keep", {"frame": after, **left, **state.memory})
+        else:
+            state.memory = self._commit(state.memory, after, vector, True)
         state.last, state.held, state.step_count = frame, vector, state.step_count + 1
         return OnnxStep(frame, reward if sound else float("nan"), ended)
 
@@ -115,20 +119,27 @@ class OnnxWorld:
         a name that there is not."""
         state.held = self.actions.condition_vector(self.conditions(state) | dict(conditions))
 
-    def _paint(self, state: OnnxState, vector: np.ndarray, levels: tuple[float, ...]) -> np.ndarray:
-        """As `worldsim.sampler.FewStepSampler`: predict, noise again with fresh noise, repeat."""
+    def _paint(
+        self, state: OnnxState, vector: np.ndarray, levels: tuple[float, ...]
+    ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """As `worldsim.sampler.FewStepSampler`: predict, noise again with fresh noise, repeat. Also what the last call
+        has left."""
         shape = (1, 3, self.info["height"], self.info["width"])
         x_t = state.noise.draw(shape, self.quantiles)
         for sigma, sigma_next in zip(levels, (*levels[1:], None), strict=True):
             asked = {"x_t": x_t, "sigma": np.array([sigma], np.float32), "action": vector[None], **state.memory}
-            x_0 = self._graphs["denoise"](asked)["x_0"]
+            left = self._graphs["denoise"](asked)
+            x_0 = left.pop("x_0")
             if sigma_next is not None:
                 x_t = (1.0 - sigma_next) * x_0 + sigma_next * state.noise.draw(shape, self.quantiles)
-        return x_0
+        return x_0, left
 
     def _commit(self, memory: dict, frame: np.ndarray, vector: np.ndarray, known: bool) -> dict[str, np.ndarray]:
-        asked = {"frame": frame, "action": vector[None], "known": np.array([known]), **memory}
-        return {name.removeprefix("new."): array for name, array in self._graphs["commit"](asked).items()}
+        words = {"frame": frame, "action": vector[None], "known": np.array([known])}
+        return self._new_memory("commit", {**words, **memory})
+
+    def _new_memory(self, graph: str, asked: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name.removeprefix("new."): array for name, array in self._graphs[graph](asked).items()}
 
     def _outcome(self, before: np.ndarray, after: np.ndarray, noise: Stream) -> tuple[float, bool]:
         """As `worldsim.heads.likeliest`, and the end as `worldsim.world_model.WorldModel.ended`."""

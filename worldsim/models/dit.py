@@ -56,14 +56,19 @@ def _detach_clean(x: Tensor) -> Tensor:
 
 
 class CachedAttention:
-    """Temporal attention of one frame over its world's memory and itself; nothing is written."""
+    """Temporal attention of one frame over its world's memory and itself; nothing of the memory is written.
 
-    def __init__(self, cache: KVCache) -> None:
-        self.cache = cache
+    leaves: each layer's key and value are left in the cache, for `KVCache.keep`.
+    """
+
+    def __init__(self, cache: KVCache, *, leaves: bool = False) -> None:
+        self.cache, self.leaves = cache, leaves
         bias = torch.zeros(cache.visible().shape, device=cache.frames.device)
         self.bias = bias.masked_fill(~cache.visible(), -torch.inf)[:, None, None, None]
 
     def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if self.leaves:
+            self.cache.leave(layer, key, value)
         scale = query.shape[-1] ** -0.5
         past = (query @ self.cache.turned[layer].transpose(-1, -2)).float() * scale + self.bias
         present = (query * key).sum(-1, keepdim=True).float() * scale
@@ -257,18 +262,27 @@ class CausalDiT(ModelMixin, ConfigMixin):
             frame=self.position.new_zeros(config.channels, config.height, config.width),
         )
 
-    def forward(self, x_t: Tensor, sigma: Tensor, action: Tensor, cache: KVCache) -> Tensor:
-        """Clean frame (B, C, H, W) float32 from a noisy one. sigma: (B,) in [0, 1]; action: (B, A). Writes nothing."""
+    def forward(self, x_t: Tensor, sigma: Tensor, action: Tensor, cache: KVCache, *, leave: bool = False) -> Tensor:
+        """Clean frame (B, C, H, W) float32 from a noisy one. sigma: (B,) in [0, 1]; action: (B, A).
+
+        leave: this call's keys and values are left in the cache, for `keep`; the memory itself is never written.
+        """
         memory = cache.previous[:, None]
         known = torch.ones(action.shape[:1], dtype=torch.bool, device=action.device)
         noise = self._embed_noise(sigma[:, None], torch.zeros_like(sigma)[:, None])
         tokens, skips = self._enter(x_t[:, None], memory, noise)
-        tokens = self._think(tokens, noise, self._embed_action(action, known)[:, None], CachedAttention(cache))
+        attend = CachedAttention(cache, leaves=leave)
+        tokens = self._think(tokens, noise, self._embed_action(action, known)[:, None], attend)
         return self._leave(tokens, skips, noise)[:, 0]
+
+    def keep(self, x_0: Tensor, cache: KVCache) -> None:
+        """Write a finished frame (B, C, H, W) to memory without a pass: as the call that painted it left it there. For
+        networks that were trained on such a memory."""
+        cache.keep(x_0)
 
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
         """Write a finished frame to memory. x_0: (B, C, H, W) in [-1, 1]; action: (B, A) that led to it, None where it
-        is not known (the first frame of a world). The only writer of the cache."""
+        is not known (the first frame of a world)."""
         known = torch.full(x_0.shape[:1], action is not None, device=x_0.device)
         action = x_0.new_zeros(len(x_0), self.config.action_size) if action is None else action
         self.write(x_0, action, known, cache)
@@ -315,6 +329,8 @@ class CausalDiT(ModelMixin, ConfigMixin):
         actions: Tensor,
         known: Tensor,
         attention: type[PackedAttention] = PackedAttention,
+        kept: Tensor | None = None,
+        kept_sigma: Tensor | None = None,
     ) -> Tensor:
         """Clean frames (B, T, C, H, W) float32 predicted for all frames of a clip in one pass, each from the clean
         frames before it: exactly what `commit` of those and `forward` would answer.
@@ -322,11 +338,14 @@ class CausalDiT(ModelMixin, ConfigMixin):
         noisy: (B, T, C, H, W) at noise levels sigma (B, T); clean: the same frames as context, themselves noised to
         clean_sigma (B, T) (zeros: clean); actions: (B, T, A), the action that led into each frame, where known (B, T).
         attention: `DetachedAttention` stops the gradient at what the clean frames left in memory.
+        kept: where given, what left the memory, (B, T, C, H, W) at levels kept_sigma (B, T): a frame as its last call
+        was handed it, for `keep`, or the clean frame, for `commit`. Clean is then no more than the frame before.
         """
         frames = noisy.shape[1]
+        kept, kept_sigma = (clean, clean_sigma) if kept is None else (kept, kept_sigma)
         before = torch.cat((torch.zeros_like(clean[:, :1]), clean[:, :-1]), dim=1)
-        noise = self._embed_noise(torch.cat((clean_sigma, sigma), dim=1), clean_sigma.repeat(1, 2))
-        tokens, skips = self._enter(torch.cat((clean, noisy), dim=1), before.repeat(1, 2, 1, 1, 1), noise)
+        noise = self._embed_noise(torch.cat((kept_sigma, sigma), dim=1), clean_sigma.repeat(1, 2))
+        tokens, skips = self._enter(torch.cat((kept, noisy), dim=1), before.repeat(1, 2, 1, 1, 1), noise)
         action = self._embed_action(actions, known).repeat(1, 2, 1)
         attend = attention(frames, self.config.window, self.head_dim, noisy.device)
         last = self._last_temporal()
