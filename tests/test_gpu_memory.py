@@ -52,11 +52,13 @@ def test_one_look_sees_the_past_that_there_is_and_itself(dtype, heads, window, s
 def test_a_push_drops_the_oldest_and_turns_every_key_to_its_new_age(dtype, heads, window, size):
     torch.manual_seed(0)
     cache = remembering(dtype, heads, window, size, [0, window + 5])
-    _, key, value = projected(cache)
     other = cache.clone()
-    cache.push(0, key, value)
-    GpuMemory(other).push(0, key, value)
-    assert torch.equal(other.keys[0], cache.keys[0]) and torch.equal(other.values[0], cache.values[0])
-    off = (other.turned[0].float() - cache.turned[0].float()).abs()
-    assert off.max() < (1e-5 if dtype == torch.float32 else 0.04)
+    for kept in (False, True):
+        _, key, value = projected(cache)
+        other.leave(0, key, value)
+        cache.push(0, key, value)
+        GpuMemory(other).push(0, *(other.left_of(0) if kept else (key, value)))
+        assert torch.equal(other.keys[0], cache.keys[0]) and torch.equal(other.values[0], cache.values[0])
+        off = (other.turned[0].float() - cache.turned[0].float()).abs()
+        assert off.max() < (1e-5 if dtype == torch.float32 else 0.04)
     assert torch.equal(other.frames, cache.frames)  # they are counted once for all layers, by whoever pushes

@@ -288,3 +288,22 @@ def test_a_loaded_world_keeps_in_batches_and_alone(tmp_path):
             state.put(range(worlds), right)
             seen, wanted = (each.step(where, action).frame.float() for each, where in ((world, state), (plain, right)))
             assert (seen - wanted).abs().mean() < 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compile", [False, True])
+def test_on_a_gpu_too_frames_are_kept_as_the_plain_network_keeps_them(tmp_path, compile):
+    folder = save_tiny_world(tmp_path / "tiny", dim=64)
+    world, plain = (WorldModel.from_pretrained(folder, device="cuda") for _ in range(2))
+    for each in (world, plain):
+        each.info = replace(each.info, kept_sigma=0.7)
+    plain.play_plain()
+    if compile:
+        world.play_compiled()
+    for worlds in (1, 3):
+        state, right = begin(world, worlds), begin(plain, worlds)
+        for action in actions_of(worlds, FRAMES):
+            state.put(range(worlds), right)
+            seen, wanted = (each.step(where, action).frame.float() for each, where in ((world, state), (plain, right)))
+            assert (seen - wanted).abs().mean() < 1 and wanted.std() > 10
+    assert world.is_graphed and world.engine == ("compiled" if compile else "packed")

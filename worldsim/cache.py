@@ -28,7 +28,7 @@ class KVCache:
 
     keys, values:  per temporal layer, (B, S, heads, window, head_dim) for S sites of a frame; keys are kept unrotated.
     turned:        the same keys rotated to their age, made once per commit, so that a denoising pass rotates nothing.
-    left:          per temporal layer, (B, S, heads, 2, head_dim) key and value that a call has left of the frame that
+    left:          per temporal layer, (B, S, 2, heads, head_dim) key and value that a call has left of the frame that
                    is being painted; no part of the memory until they are kept.
     previous:      (B, C, H, W) the last committed frame in the network's space.
     frames:        (B,) int64 number of frames committed since the start of each world; slots older than that are empty.
@@ -53,7 +53,7 @@ class KVCache:
         """A cache without memory for `worlds` worlds; dtype and device are those of `frame`, a (C, H, W) example."""
         shape = (worlds, sites, heads, window, head_dim)
         buffers = [[frame.new_zeros(shape) for _ in range(layers)] for _ in range(3)]
-        left = [frame.new_zeros((*shape[:3], 2, head_dim)) for _ in range(layers)]
+        left = [frame.new_zeros((worlds, sites, 2, heads, head_dim)) for _ in range(layers)]
         ages = torch.arange(window, 0, -1, device=frame.device)
         cos, sin = rotary_table(-ages, head_dim)
         previous = frame.new_zeros((worlds, *frame.shape))
@@ -77,12 +77,17 @@ class KVCache:
 
     def leave(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Change what the last call has left of one layer: key and value, each (B, S, heads, 1, head_dim)."""
-        self.left[layer].copy_(torch.cat((key, value), dim=-2))
+        self.left[layer].copy_(torch.stack((key.squeeze(3), value.squeeze(3)), dim=2))
+
+    def left_of(self, layer: int) -> tuple[Tensor, Tensor]:
+        """What the last call has left of one layer, as `push` takes it."""
+        key, value = self.left[layer].unsqueeze(4).unbind(2)
+        return key, value
 
     def keep(self, frame: Tensor) -> None:
         """Push what the last call has left, as the memory of the frame (B, C, H, W) that it led to."""
-        for layer, left in enumerate(self.left):
-            self.push(layer, *left.split(1, dim=-2))
+        for layer in range(len(self.left)):
+            self.push(layer, *self.left_of(layer))
         self.advance(frame)
 
     def drop_left(self, worlds: Tensor) -> None:

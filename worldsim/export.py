@@ -86,7 +86,7 @@ class GrowingCache(KVCache):
 
     def leave(self, layer: int, key: Tensor, value: Tensor) -> None:
         """As `KVCache.leave`."""
-        self.left[layer] = torch.cat((key, value), dim=-2)
+        self.left[layer] = torch.stack((key.squeeze(3), value.squeeze(3)), dim=2)
 
     def advance(self, frame: Tensor) -> None:
         """As `KVCache.advance`."""

@@ -44,7 +44,7 @@ class ConcatenatingDiT:
     @torch.no_grad()
     def keep(self, x_0: Tensor, cache: KVCache) -> None:
         """As `CausalDiT.keep`; changes the cache's buffers as `commit` does."""
-        keys, values = zip(*(left.split(1, dim=-2) for left in cache.left), strict=True)
+        keys, values = zip(*map(cache.left_of, range(len(cache.left))), strict=True)
         self._append(keys, values, cache)
         cache.advance(x_0)
 

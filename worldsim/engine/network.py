@@ -158,8 +158,8 @@ class PackedDiT:
     def push_left(self, x_0: Tensor, cache: KVCache) -> None:
         """`CausalDiT.keep`."""
         memory = self.memory(cache)
-        for layer, left in enumerate(cache.left):
-            memory.push(layer, *left.split(1, dim=-2))
+        for layer in range(len(cache.left)):
+            memory.push(layer, *cache.left_of(layer))
         cache.advance(x_0)
 
     def denoise_after(self, x_t: Tensor, level: Level, action: Tensor, cache: KVCache) -> Tensor:
