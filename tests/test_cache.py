@@ -73,10 +73,10 @@ def test_what_a_call_left_is_pushed_when_it_is_kept_and_dropped_where_told(draw)
         cache.keep(frame)
         right.advance(frame)
         assert same(tensors(cache), tensors(right))
-    cache.drop_left(torch.tensor([False, True, False]))
+    cache.drop_pending(torch.tensor([False, True, False]))
     for layer, pair in enumerate(left):
-        assert all(torch.equal(a[[0, 2]], b[[0, 2]]) for a, b in zip(cache.left_of(layer), pair, strict=True))
-        assert not cache.left[layer][1].any()
+        assert all(torch.equal(a[[0, 2]], b[[0, 2]]) for a, b in zip(cache.pending_of(layer), pair, strict=True))
+        assert not cache.pending[layer][1].any()
 
 
 def test_turned_keys_are_the_keys_rotated_to_their_age(draw):

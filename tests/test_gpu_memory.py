@@ -57,7 +57,7 @@ def test_a_push_drops_the_oldest_and_turns_every_key_to_its_new_age(dtype, heads
         _, key, value = projected(cache)
         other.leave(0, key, value)
         cache.push(0, key, value)
-        GpuMemory(other).push(0, *(other.left_of(0) if kept else (key, value)))
+        GpuMemory(other).push(0, *(other.pending_of(0) if kept else (key, value)))
         assert torch.equal(other.keys[0], cache.keys[0]) and torch.equal(other.values[0], cache.values[0])
         off = (other.turned[0].float() - cache.turned[0].float()).abs()
         assert off.max() < (1e-5 if dtype == torch.float32 else 0.04)

@@ -49,7 +49,11 @@ def actions_of(worlds, frames):
 
 def memory_of(cache):
     """What is remembered; what a call has left for a frame that is not there yet is none of it."""
-    return {name: tensor.clone() for name, tensor in cache.tensors().items() if not name.startswith("left.")}
+    return {name: tensor.clone() for name, tensor in cache.remembered().items()}
+
+
+def same_memory(one, other):
+    return all(torch.equal(one.cache.remembered()[n], t) for n, t in other.cache.remembered().items())
 
 
 @torch.no_grad()
@@ -82,7 +86,7 @@ def test_a_packed_frame_equals_the_played_one_whose_memory_the_calls_before_it_l
     actions = torch.randint(2, (2, FRAMES, 5), generator=generator).float()
     known = torch.arange(FRAMES).repeat(2, 1) > 0
     words = noisy, torch.full((2, FRAMES), 0.9), clean, torch.zeros(2, FRAMES), actions, known
-    packed = network.packed(*words, kept=handed, kept_sigma=levels)
+    packed = network.packed(*words, kept=(handed, levels))
     cache = network.new_cache(2)
     for t in range(FRAMES):
         action = actions[:, t]
@@ -101,12 +105,12 @@ def test_a_call_that_leaves_answers_as_one_that_does_not_and_changes_no_memory()
     network, x = tiny_denoiser(), torch.randn(2, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
     cache, sigma, action = network.new_cache(2), torch.full((2,), 0.6), torch.ones(2, 5)
     network.commit(x, action, cache)
-    before, left = memory_of(cache), [each.clone() for each in cache.left]
+    before, left = memory_of(cache), [each.clone() for each in cache.pending]
     answer = network(-x, sigma, action, cache)
-    assert all(torch.equal(a, b) for a, b in zip(cache.left, left, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(cache.pending, left, strict=True))
     assert torch.equal(network(-x, sigma, action, cache, leave=True), answer)
     assert all(torch.equal(memory_of(cache)[name], tensor) for name, tensor in before.items())
-    assert not any(torch.equal(a, b) for a, b in zip(cache.left, left, strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(cache.pending, left, strict=True))
 
 
 # --- the world ---
@@ -122,7 +126,7 @@ def test_a_step_keeps_its_last_call_up_to_the_level_that_was_learnt_and_commits_
     assert asked == (["commit"] if commits else ["keep"])
 
 
-def test_paint_then_commit_is_a_step_and_a_clone_in_between_or_another_frame_is_committed():
+def test_paint_then_commit_is_a_step_and_another_frame_or_a_state_that_was_changed_between_is_committed():
     world = keeping()
     state = begin(world)
     for action in actions_of(2, 6):
@@ -130,15 +134,18 @@ def test_paint_then_commit_is_a_step_and_a_clone_in_between_or_another_frame_is_
         step = world.step(state, action)
         frame = world.paint(right, action)
         half = right.clone()
-        world.commit(right, frame, action)
-        assert torch.equal(step.frame, frame) and right.painted is None and half.painted is None
-        assert all(torch.equal(memory_of(right.cache)[n], t) for n, t in memory_of(state.cache).items())
-        world.commit(half, frame, action)
+        put = half.clone()
+        put.put([0], half.select([0]))
+        for each in (right, half, put):
+            world.commit(each, frame, action)
         world.commit(other, world.paint(other, action).clone(), action)
         world.commit(own, frame, action)  # was never painted from this state
-        for each in (half, other):
-            assert all(torch.equal(memory_of(each.cache)[n], t) for n, t in memory_of(own.cache).items())
-        assert not torch.equal(own.cache.keys[0], state.cache.keys[0])
+        assert torch.equal(step.frame, frame) and right.painted is None
+        for kept in (right, half):  # a clone goes on as its original
+            assert same_memory(kept, state)
+        for committed in (put, other):
+            assert same_memory(committed, own)
+        assert not same_memory(own, state)
 
 
 def test_the_networks_doubt_leaves_what_was_left():
@@ -155,8 +162,21 @@ def test_a_world_whose_frame_held_a_nan_remembers_numbers_and_the_others_are_as_
     state.cache.values[0][1] = torch.nan
     step, wanted = world.step(state, actions[0]), world.step(right, actions[0])
     assert torch.equal(step.reward.isnan(), torch.tensor([False, True])) and torch.equal(step.frame[0], wanted.frame[0])
-    assert all(left.isfinite().all() for left in state.cache.left)
+    assert all(left.isfinite().all() for left in state.cache.pending)
     assert torch.equal(state.cache.keys[0][0], right.cache.keys[0][0])
+
+
+def test_a_paint_that_fails_leaves_no_frame_to_keep(monkeypatch):
+    world, action = keeping(), actions_of(2, 1)[0]
+    state, right = begin(world), begin(world)
+    frame = world.paint(state, action)
+    monkeypatch.setattr(world.codec, "decode", lambda painted: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        world.paint(state, action)
+    monkeypatch.undo()
+    world.commit(state, frame, action)
+    world.commit(right, frame, action)
+    assert same_memory(state, right)
 
 
 def test_a_many_step_sampler_and_late_commits_serve_such_a_world_too():
@@ -167,6 +187,10 @@ def test_a_many_step_sampler_and_late_commits_serve_such_a_world_too():
     world.commit(state, frame, actions[0])
     world.painter.commit(world.codec.encode(frame), actions[0], committed.cache)
     assert torch.equal(state.cache.keys[0], committed.cache.keys[0])
+    own, usual = begin(world), begin(world)
+    world.commit(own, world.paint_with(world.sampler(2), own, actions[0]), actions[0])
+    world.step(usual, actions[0])
+    assert same_memory(own, usual)
     right, late = begin(world), LateCommit(world, begin(world))
     for steps, action in zip((2, 1, 2, 1), actions, strict=True):  # those of one step are committed, and late
         seen, wanted = late.step(action, steps=steps), world.step(right, action, steps=steps)
@@ -175,11 +199,13 @@ def test_a_many_step_sampler_and_late_commits_serve_such_a_world_too():
 
 def test_the_same_world_with_commits_is_a_rival_and_does_more_work():
     world = keeping()
-    assert world.committing().info.kept_sigma == 0 and world.info.kept_sigma == 0.7
-    assert frame_gflop(world, 2) < frame_gflop(world.committing(), 2) < frame_gflop(world, 2) * 1.5
-    assert frame_gflop(world, 1) == frame_gflop(world.committing(), 1)
+    assert world.with_commits().info.kept_sigma == 0 and world.info.kept_sigma == 0.7
+    assert frame_gflop(world, 2) < frame_gflop(world.with_commits(), 2) < frame_gflop(world, 2) * 1.5
+    assert frame_gflop(world, 1) == frame_gflop(world.with_commits(), 1)
     frame = load_rival("commit", world, "tiny", steps=2, seed=0).step()
     assert frame.shape == (1, HEIGHT, WIDTH, 3)
+    with pytest.raises(ValueError, match="'commit' compares nothing: tiny commits every frame of 1 steps already"):
+        load_rival("commit", world, "tiny", steps=1, seed=0)
 
 
 def test_it_is_told_in_the_worlds_folder(tmp_path):
@@ -226,9 +252,9 @@ def test_rewritten_networks_leave_and_keep_what_the_plain_one_does(how, worlds):
 def test_a_call_that_is_not_asked_to_leave_leaves_nothing_on_a_gpu_either():
     player = GpuDiT(engine.packed(in_bfloat16()), backend="eager")
     _, cache = play(player)
-    left = [each.clone() for each in cache.left]
+    left = [each.clone() for each in cache.pending]
     player.at_level(torch.randn(1, 3, HEIGHT, WIDTH), 0.05, torch.ones(1, 5), cache)
-    assert all(torch.equal(a, b) for a, b in zip(cache.left, left, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(cache.pending, left, strict=True))
 
 
 @needs_kernels
@@ -240,7 +266,7 @@ def test_traced_passes_leave_and_keep_what_the_packed_ones_do():
     packed.at_level(x, 0.6, action, cache, leave=True)
     given = native.constants(packed.level_of(0.6)), packed.steer_of(action), other.tensors()
     native.traced(native.DenoisePass(packed)).module()(x, *given)
-    assert all(near(a, b) for a, b in zip(other.left, cache.left, strict=True))
+    assert all(near(a, b) for a, b in zip(other.pending, cache.pending, strict=True))
     packed.keep(-x, cache)
     native.traced(native.KeepPass(packed)).module()(-x, other.tensors())
     for name, tensor in cache.tensors().items():

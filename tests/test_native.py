@@ -81,6 +81,13 @@ def test_compiled_code_answers_what_the_packed_network_does_and_is_found_again_o
     assert (other.keys[0] - cache.keys[0]).abs().max() < 0.03 * cache.keys[0].abs().max()
     files = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.pt2")}
     assert len(files) == len(native.PASSES)
+    kept, right = cache.clone(), cache.clone()
+    network.at_level(x, 0.4, action, kept, leave=True)
+    network.keep(-x, kept)
+    packed.at_level(x, 0.4, action, right, leave=True)
+    packed.keep(-x, right)
+    for name, tensor in right.tensors().items():
+        assert (kept.tensors()[name] - tensor).abs().max() <= 0.03 * tensor.abs().max(), name
     again = native.compiled(packed, tmp_path)
     assert torch.equal(again(x, torch.ones(1), action, cache), network(x, torch.ones(1), action, cache))
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.pt2")} == files

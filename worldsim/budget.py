@@ -14,7 +14,7 @@ SCRATCH = 1 << 20
 
 
 def state_bytes(config: Mapping, worlds: int) -> int:
-    """What so many worlds are between two steps, to the byte: keys and values, turned keys, a call's, frames, noise.
+    """What so many worlds are between two steps, to the byte: keys, values, turned keys, one call's, frames, noise.
 
     config: of the denoiser, as its `config.json` has it; the weights are bfloat16.
     """

@@ -28,19 +28,19 @@ class KVCache:
 
     keys, values:  per temporal layer, (B, S, heads, window, head_dim) for S sites of a frame; keys are kept unrotated.
     turned:        the same keys rotated to their age, made once per commit, so that a denoising pass rotates nothing.
-    left:          per temporal layer, (B, S, 2, heads, head_dim) key and value that a call has left of the frame that
+    pending:       per temporal layer, (B, S, 2, heads, head_dim) key and value that a call has left of the frame that
                    is being painted; no part of the memory until they are kept.
-    previous:      (B, C, H, W) the last committed frame in the network's space.
-    frames:        (B,) int64 number of frames committed since the start of each world; slots older than that are empty.
+    previous:      (B, C, H, W) the last remembered frame in the network's space.
+    frames:        (B,) int64 number of frames remembered since each world's start; slots older than that are empty.
 
-    The only writers are the network's `commit` and, where a frame's last call is its memory, `keep`; a call changes
-    `left` where it is asked to. `clear`, `forget`, `put`, `move_to` and the copies are the world's.
+    The only writers are the network's `commit` and, where a frame's last call is its memory, `keep`; a call writes
+    `pending` where it is asked to. `clear`, `forget`, `put`, `move_to` and the copies are the world's.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     turned: list[Tensor]
-    left: list[Tensor]
+    pending: list[Tensor]
     previous: Tensor
     frames: Tensor
     cos: Tensor
@@ -53,11 +53,11 @@ class KVCache:
         """A cache without memory for `worlds` worlds; dtype and device are those of `frame`, a (C, H, W) example."""
         shape = (worlds, sites, heads, window, head_dim)
         buffers = [[frame.new_zeros(shape) for _ in range(layers)] for _ in range(3)]
-        left = [frame.new_zeros((worlds, sites, 2, heads, head_dim)) for _ in range(layers)]
+        pending = [frame.new_zeros((worlds, sites, 2, heads, head_dim)) for _ in range(layers)]
         ages = torch.arange(window, 0, -1, device=frame.device)
         cos, sin = rotary_table(-ages, head_dim)
         previous = frame.new_zeros((worlds, *frame.shape))
-        return cls(*buffers, left, previous, torch.zeros(worlds, dtype=torch.int64, device=frame.device), cos, sin)
+        return cls(*buffers, pending, previous, torch.zeros(worlds, dtype=torch.int64, device=frame.device), cos, sin)
 
     @property
     def window(self) -> int:
@@ -77,27 +77,29 @@ class KVCache:
 
     def leave(self, layer: int, key: Tensor, value: Tensor) -> None:
         """Change what the last call has left of one layer: key and value, each (B, S, heads, 1, head_dim)."""
-        self.left[layer].copy_(torch.stack((key.squeeze(3), value.squeeze(3)), dim=2))
+        self.pending[layer].copy_(torch.stack((key.squeeze(3), value.squeeze(3)), dim=2))
 
-    def left_of(self, layer: int) -> tuple[Tensor, Tensor]:
+    def pending_of(self, layer: int) -> tuple[Tensor, Tensor]:
         """What the last call has left of one layer, as `push` takes it."""
-        key, value = self.left[layer].unsqueeze(4).unbind(2)
+        key, value = self.pending[layer].unsqueeze(4).unbind(2)
         return key, value
 
-    def keep(self, frame: Tensor) -> None:
-        """Push what the last call has left, as the memory of the frame (B, C, H, W) that it led to."""
-        for layer in range(len(self.left)):
-            self.push(layer, *self.left_of(layer))
+    def keep(self, frame: Tensor, push: Callable[[int, Tensor, Tensor], None] | None = None) -> None:
+        """Push what the last call has left, as the memory of the frame (B, C, H, W) that it led to; `push` may be
+        another one of the same effect."""
+        push = push or self.push
+        for layer in range(len(self.pending)):
+            push(layer, *self.pending_of(layer))
         self.advance(frame)
 
-    def drop_left(self, worlds: Tensor) -> None:
+    def drop_pending(self, worlds: Tensor) -> None:
         """Change what the last call has left of the worlds marked in a (B,) bool mask to zeros."""
-        for left in self.left:
-            left.masked_fill_(worlds[:, None, None, None, None], 0)
+        for pending in self.pending:
+            pending.masked_fill_(worlds[:, None, None, None, None], 0)
 
     def aside(self) -> KVCache:
-        """The same memory for a call whose keys and values are not kept: `left` lies elsewhere."""
-        return replace(self, left=[torch.empty_like(each) for each in self.left])
+        """The same memory for a call whose keys and values are not kept: `pending` lies elsewhere."""
+        return replace(self, pending=[torch.empty_like(each) for each in self.pending])
 
     def _turn(self, layer: int) -> None:
         """`rotate`, its two halves as one axis: what a compiler turns into a single loop, five times as fast as two."""
@@ -143,7 +145,7 @@ class KVCache:
             if tensor is not mine[name]:
                 tensor.copy_(mine[name])
         self.keys, self.values, self.turned = list(place.keys), list(place.values), list(place.turned)
-        self.left = list(place.left)
+        self.pending = list(place.pending)
         self.previous, self.frames = place.previous, place.frames
 
     def to(self, device: torch.device | str) -> KVCache:
@@ -158,22 +160,34 @@ class KVCache:
 
     def tensors(self) -> dict[str, Tensor]:
         """All that changes, by name; the tensors themselves, no copies."""
-        lists = {"keys": self.keys, "values": self.values, "turned": self.turned, "left": self.left}
+        named = {f"pending.{layer}": tensor for layer, tensor in enumerate(self.pending)}
+        return self.remembered() | named
+
+    def remembered(self) -> dict[str, Tensor]:
+        """Of `tensors` those that are memory: all but what a call has left."""
+        lists = {"keys": self.keys, "values": self.values, "turned": self.turned}
         named = {f"{kind}.{layer}": tensor for kind, group in lists.items() for layer, tensor in enumerate(group)}
         return named | {"previous": self.previous, "frames": self.frames}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> KVCache:
-        """The cache whose `tensors` these are; KeyError where one is missing."""
+        """The cache whose `tensors`, or `remembered`, these are; KeyError where one is missing."""
         window, head_dim = tensors["keys.0"].shape[-2:]
         ages = torch.arange(window, 0, -1, device=tensors["frames"].device)
         layers = sum(name.startswith("keys.") for name in tensors)
-        kinds = "keys", "values", "turned", "left"
-        groups = ([tensors[f"{kind}.{layer}"] for layer in range(layers)] for kind in kinds)
-        return cls(*groups, tensors["previous"], tensors["frames"], *rotary_table(-ages, head_dim))
+        groups = ([tensors[f"{kind}.{layer}"] for layer in range(layers)] for kind in ("keys", "values", "turned"))
+        pending = [tensors.get(f"pending.{layer}") for layer in range(layers)]
+        if None in pending:
+            pending = [_no_call(tensors[f"keys.{layer}"]) for layer in range(layers)]
+        return cls(*groups, pending, tensors["previous"], tensors["frames"], *rotary_table(-ages, head_dim))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> KVCache:
-        groups = ([change(tensor) for tensor in group] for group in (self.keys, self.values, self.turned, self.left))
+        groups = ([change(tensor) for tensor in group] for group in (self.keys, self.values, self.turned, self.pending))
         frames = change(self.frames)
         turns = (each.to(frames.device) for each in (self.cos, self.sin))
         return KVCache(*groups, change(self.previous), frames, *turns)
+
+
+def _no_call(keys: Tensor) -> Tensor:
+    """What is pending beside these keys (B, S, heads, window, head_dim) where no call has left anything: zeros."""
+    return torch.zeros_like(keys[..., :2, :]).transpose(2, 3).contiguous()

@@ -86,7 +86,7 @@ class GrowingCache(KVCache):
 
     def leave(self, layer: int, key: Tensor, value: Tensor) -> None:
         """As `KVCache.leave`."""
-        self.left[layer] = torch.stack((key.squeeze(3), value.squeeze(3)), dim=2)
+        self.pending[layer] = torch.stack((key.squeeze(3), value.squeeze(3)), dim=2)
 
     def advance(self, frame: Tensor) -> None:
         """As `KVCache.advance`."""
@@ -94,21 +94,21 @@ class GrowingCache(KVCache):
 
 
 class DenoisePass(nn.Module):
-    """`CausalDiT.forward` with the memory's tensors, in the order of `_memory`, as further inputs; answers the frame
-    and what the call has left."""
+    """`CausalDiT.forward` with the memory's tensors, in the order of `KVCache.remembered`, as further inputs; answers
+    the frame and what the call has left."""
 
     def __init__(self, network: CausalDiT) -> None:
         super().__init__()
         cache = network.new_cache(1)
-        self.network, self.names, self.nothing = network, list(_memory(cache)), _left(cache)
+        self.network, self.names, self.nothing = network, list(cache.remembered()), _pending(cache)
 
     def forward(self, x_t: Tensor, sigma: Tensor, action: Tensor, *memory: Tensor) -> tuple[Tensor, ...]:
         cache = self.cache_of(memory, self.nothing)
-        return self.network(x_t, sigma, action, cache, leave=True), *cache.left
+        return self.network(x_t, sigma, action, cache, leave=True), *cache.pending
 
-    def cache_of(self, memory: Sequence[Tensor], left: Mapping[str, Tensor]) -> GrowingCache:
+    def cache_of(self, memory: Sequence[Tensor], pending: Mapping[str, Tensor]) -> GrowingCache:
         """The cache of a memory and of what a call has left."""
-        return GrowingCache.of(dict(zip(self.names, memory, strict=True)) | left)
+        return GrowingCache.of(dict(zip(self.names, memory, strict=True)) | pending)
 
 
 class CommitPass(DenoisePass):
@@ -117,41 +117,36 @@ class CommitPass(DenoisePass):
     def forward(self, frame: Tensor, action: Tensor, known: Tensor, *memory: Tensor) -> tuple[Tensor, ...]:
         cache = self.cache_of(memory, self.nothing)
         self.network.write(frame, action, known, cache)
-        return tuple(_memory(cache).values())
+        return tuple(cache.remembered().values())
 
 
 class KeepPass(DenoisePass):
     """`CausalDiT.keep` of what a call has left, which answers the new memory."""
 
-    def forward(self, frame: Tensor, *left_and_memory: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, frame: Tensor, *pending_and_memory: Tensor) -> tuple[Tensor, ...]:
         layers = len(self.nothing)
-        left = dict(zip(self.nothing, left_and_memory[:layers], strict=True))
-        cache = self.cache_of(left_and_memory[layers:], left)
+        pending = dict(zip(self.nothing, pending_and_memory[:layers], strict=True))
+        cache = self.cache_of(pending_and_memory[layers:], pending)
         self.network.keep(frame, cache)
-        return tuple(_memory(cache).values())
+        return tuple(cache.remembered().values())
 
 
-def _memory(cache: KVCache) -> dict[str, Tensor]:
-    """The tensors of a cache but for what a call has left."""
-    return {name: tensor for name, tensor in cache.tensors().items() if not name.startswith("left.")}
-
-
-def _left(cache: KVCache) -> dict[str, Tensor]:
-    return {f"left.{layer}": tensor for layer, tensor in enumerate(cache.left)}
+def _pending(cache: KVCache) -> dict[str, Tensor]:
+    return {f"pending.{layer}": tensor for layer, tensor in enumerate(cache.pending)}
 
 
 def _passes(world: WorldModel) -> dict[str, tuple[nn.Module, dict[str, Tensor], list[str]]]:
     """Per graph what it computes, inputs for one world by name and the names of its outputs."""
     network = world.denoiser
     cache = network.new_cache(1)
-    memory, left = _memory(cache), _left(cache)
+    memory, pending = cache.remembered(), _pending(cache)
     frame, action = memory["previous"].clone(), torch.zeros(1, world.actions.size)
     denoise = {"x_t": frame, "sigma": torch.ones(1), "action": action, **memory}
     commit = {"frame": frame, "action": action, "known": torch.ones(1, dtype=torch.bool), **memory}
-    keep = {"frame": frame, **left, **memory}
+    keep = {"frame": frame, **pending, **memory}
     heads = {"before": frame, "after": frame.clone()}
     works = (
-        (DenoisePass(network), denoise, ["x_0", *left]),
+        (DenoisePass(network), denoise, ["x_0", *pending]),
         (CommitPass(network), commit, [f"new.{name}" for name in memory]),
         (KeepPass(network), keep, [f"new.{name}" for name in memory]),
         (world.heads, heads, ["reward_logits", "end_logit"]),

@@ -29,11 +29,12 @@ class LateCommit:
     def step(self, action: Tensor, *, steps: int | None = None) -> Step:
         """The next frame under action (B, A) float32, and what the heads read off it, as `WorldModel.step`."""
         model, state = self.model, self._state
-        model.check_action(state, action)
-        if leave_at(model.sampler(steps)) is not None:  # nothing is left to be done late
+        sampler = model.sampler(steps)
+        if leave_at(sampler) is not None:  # nothing is left to be done late
             return model.step(self.settle(), action, steps=steps)
+        model.check_action(state, action)
         action = action.to(model.device)
-        painted = self._painted(model.sampler(steps), action)
+        painted = self._painted(sampler, action)
         frame, sound = model.shown(painted, state.last)
         after = model.codec.encode(frame)
         reward, odds = model.reader.read(model.codec.encode(state.last), after)

@@ -13,21 +13,12 @@ from worldsim.sampler import Denoise, FewStepSampler, Noise
 
 
 class Denoiser(Protocol):
-    """What a network must offer to be played: `forward` reads the cache, `commit` alone writes it."""
+    """What a network must offer to be played: a call reads the cache, `commit` writes it. Where a sampler's last call
+    is the memory, calls take `leave` as well, and `keep` writes it; see `worldsim.models.dit.CausalDiT`."""
 
     def __call__(self, x_t: Tensor, sigma: Tensor, action: Tensor, cache: KVCache) -> Tensor: ...
 
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None: ...
-
-
-class KeepingDenoiser(Denoiser, Protocol):
-    """A network whose calls can leave their keys and values in the cache (`leave`), to be kept in place of a commit."""
-
-    def __call__(
-        self, x_t: Tensor, sigma: Tensor, action: Tensor, cache: KVCache, *, leave: bool = False
-    ) -> Tensor: ...
-
-    def keep(self, x_0: Tensor, cache: KVCache) -> None: ...
 
 
 @runtime_checkable
@@ -68,8 +59,8 @@ def next_frame(denoiser: Denoiser, sampler: Sampler, cache: KVCache, action: Ten
 def commit_and_next_frame(
     denoiser: Denoiser, sampler: Sampler, cache: KVCache, x_0: Tensor, action_0: Tensor, action: Tensor, noise: Noise
 ) -> Tensor:
-    """`commit` of x_0, which action_0 led to, and then `next_frame`, whose first call does both in one pass. Changes
-    the cache."""
+    """`commit` of x_0, which action_0 led to, and then `next_frame`, whose first call does both in one pass and whose
+    last leaves nothing. Changes the cache."""
     first = True
 
     def denoise(x_t: Tensor, sigma: float) -> Tensor:
@@ -96,7 +87,7 @@ def at_level(
     denoiser: Denoiser, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache, *, leave: bool = False
 ) -> Tensor:
     """The denoiser's clean frame (B, C, H, W) from noisy ones that are all at the level sigma in [0, 1]; `leave` as in
-    `KeepingDenoiser`."""
+    `CausalDiT.forward`."""
     asked = {"leave": True} if leave else {}
     if isinstance(denoiser, LevelDenoiser):
         return denoiser.at_level(x_t, sigma, action, cache, **asked)

@@ -64,8 +64,9 @@ class WorldInfo:
     """Whether an episode ends by chance, as often as the head thinks that it may, and not where that is likelier than
     not. So it is in a game whose end hangs on what no frame shows, such as the player's health."""
     kept_sigma: float = 0.0
-    """Up to this noise level the last call of a frame leaves its keys and values as the frame's memory, so that no pass
-    has to commit it; above it, and for frames that no call painted, one does. 0: the network has learnt no other."""
+    """Up to this noise level the last denoising call of a frame leaves its keys and values as the frame's memory, so
+    that no pass has to write clean ones. Above it, and for frames that no call painted, one does. A frame that held a
+    NaN is remembered as zeros. 0: all frames are committed."""
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
         """Noise levels of the calls that paint a frame in 1, 2 or 4 steps; ValueError for any other count."""
@@ -163,7 +164,7 @@ class WorldModel:
         self.painter = engine.compiled(self.painter)
         self._graphs = engine.frame_graphs(self.painter, self._paint_frame, self._commit_frame)
 
-    def committing(self) -> WorldModel:
+    def with_commits(self) -> WorldModel:
         """The same networks as a world that commits every frame, whatever this one has learnt; made for comparisons."""
         other = copy.copy(self)
         other.info = replace(self.info, kept_sigma=0.0)
@@ -224,7 +225,7 @@ class WorldModel:
         """`paint`, and (B,) bool whether the network's answer was free of NaN; where not, the frame is the last one."""
         self.check_action(state, action)
         paint = self._paint_frame if self._graphs is None else self._graphs.paint
-        sampler = self.sampler(steps)
+        sampler, state.painted = self.sampler(steps), None
         frame, sound = paint(sampler, state.noise, state.last, self._sent(action), state.cache)
         state.painted = None if leave_at(sampler) is None else frame
         return frame, sound
@@ -239,19 +240,22 @@ class WorldModel:
         """`paint` with any sampler, such as the many-step teacher's `OdeSampler`."""
         self.check_action(state, action)
         state.painted = None
-        return self._paint_frame(sampler, state.noise, state.last, self._sent(action), state.cache)[0]
+        frame, _ = self._paint_frame(sampler, state.noise, state.last, self._sent(action), state.cache)
+        state.painted = None if leave_at(sampler) is None else frame
+        return frame
 
     @torch.no_grad()
     def commit(self, state: WorldState, frame: Tensor, action: Tensor) -> Step:
         """Change the state: write the painted frame (B, 3, H, W) uint8 to memory, read reward and end off it.
 
-        Of the very tensor that `paint` has just answered a world with a `kept_sigma` keeps what its last call left.
+        Of the very tensor that `paint` has just answered, unchanged and under the same action, a world with a
+        `kept_sigma` keeps what its last call left; any other frame is committed.
         """
         self.check_action(state, action)
         self._check_frame(state, frame)
-        is_left, frame = frame is state.painted, frame.to(self.device)
+        is_pending, frame = frame is state.painted, frame.to(self.device)
         commit = self._commit_frame if self._graphs is None else self._graphs.commit
-        reward, odds = commit(frame, state.last, self._sent(action), state.cache, is_left)
+        reward, odds = commit(frame, state.last, self._sent(action), state.cache, is_pending)
         state.painted = None
         state.last = frame.clone()
         state.step_count += 1
@@ -270,7 +274,7 @@ class WorldModel:
         frame = next_frame(self.painter, sampler, cache, action, lambda: noise.draw(shape))
         frame, sound = self.shown(frame, last)
         if leave_at(sampler) is not None:
-            cache.drop_left(~sound)
+            cache.drop_pending(~sound)
         return frame, sound
 
     def shown(self, painted: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
@@ -280,11 +284,11 @@ class WorldModel:
         return torch.where(sound[:, None, None, None], self.codec.decode(painted), last), sound
 
     def _commit_frame(
-        self, frame: Tensor, last: Tensor, action: Tensor, cache: KVCache, is_left: bool
+        self, frame: Tensor, last: Tensor, action: Tensor, cache: KVCache, is_pending: bool
     ) -> tuple[Tensor, Tensor]:
         painted = self.codec.encode(frame)
         outcome = self.reader.read(self.codec.encode(last), painted)
-        if is_left:
+        if is_pending:
             self.painter.keep(painted, cache)
         else:
             self.painter.commit(painted, action, cache)

@@ -15,7 +15,7 @@ from torch import Tensor
 from worldsim.cache import KVCache
 from worldsim.noise import NoiseStream
 
-SCHEMA = 3
+SCHEMA = 2
 HEADER = "worldsim.state"
 """Key of the JSON description in the file's own header."""
 
@@ -30,11 +30,13 @@ class WorldState:
     """(B, 3, H, W) uint8, the frame now on the screen: the heads' memory."""
     step_count: int = 0
     painted: Tensor | None = None
-    """The frame whose last call has left its keys and values in the cache, until it is committed; no copy has it."""
+    """The frame whose last call has left its keys and values in the cache, until it is committed."""
 
     def clone(self) -> WorldState:
         """An independent copy that continues exactly as this one would."""
-        return self.select(range(len(self.noise)))
+        copied = self.select(range(len(self.noise)))
+        copied.painted = self.painted
+        return copied
 
     def with_noise(self, seed: int) -> WorldState:
         """An independent copy of one world whose noise begins at that seed."""
@@ -51,6 +53,7 @@ class WorldState:
         self.cache.put(worlds, state.cache)
         self.last[list(worlds)] = state.last
         self.noise.put(worlds, state.noise)
+        self.painted = None
 
     @classmethod
     def join(cls, states: Sequence[WorldState]) -> WorldState:
@@ -68,8 +71,11 @@ class WorldState:
         return copied
 
     def save(self, path: str | Path, *, checkpoint: str, facts: Mapping | None = None) -> None:
-        """Write one safetensors file. checkpoint: the world's `fingerprint`; facts: JSON data to keep beside it."""
-        tensors = {f"cache.{name}": tensor for name, tensor in self.cache.tensors().items()}
+        """Write one safetensors file, without a frame that waits for its commit.
+
+        checkpoint: the world's `fingerprint`; facts: JSON data to keep beside it.
+        """
+        tensors = {f"cache.{name}": tensor for name, tensor in self.cache.remembered().items()}
         tensors["last"] = self.last
         tensors["noise.seeds"], tensors["noise.used"] = self.noise.seeds, self.noise.used
         header = {"schema": SCHEMA, "checkpoint": checkpoint, "step_count": self.step_count, "facts": dict(facts or {})}

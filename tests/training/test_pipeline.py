@@ -184,20 +184,49 @@ def distilled(finished, tmp_path):
 
 def test_a_world_that_keeps_its_last_calls_is_trained_scored_and_exported_so(finished, tmp_path):
     data = f"world.data.folder={finished / 'data'}"
-    keeps = "world.context.kept_share=0.9", "world.kept_sigma=0.8"
-    assert run(tmp_path, data, *keeps, stage="teacher_forcing")
-    path = tmp_path / "run" / "teacher_forcing" / "validation.json"
-    kept = json.loads(path.read_text())
-    path.unlink()
-    assert run(tmp_path, data, keeps[0], stage="teacher_forcing")  # scored anew, with commits
-    committed = json.loads(path.read_text())
+    learns = "world.context.kept_share=0.9", "world.context.painted_sigmas=[1.0,0.5]"
+    keeps = *learns, "world.kept_sigma=0.7"
+    folders = tmp_path / "keeping", tmp_path / "committing"
+    for folder, settings in zip(folders, (keeps, learns), strict=True):
+        assert run(folder, data, *settings, stage="teacher_forcing")
+    kept, committed = (
+        json.loads((folder / "run" / "teacher_forcing" / "validation.json").read_text()) for folder in folders
+    )
     assert kept["1_step"] == committed["1_step"] and kept["2_step"] != committed["2_step"]
-    assert run(tmp_path, data, *keeps)
-    assert WorldModel.from_pretrained(tmp_path / "run" / "world").info.kept_sigma == 0.8
-    with pytest.raises(ValueError, match="world.context.kept_share=0 trains a memory of committed frames; leave it"):
-        run(tmp_path, data, keeps[1])
-    with pytest.raises(ValueError, match="world.dmd trains a memory of committed frames"):
-        run(tmp_path, data, *keeps, "world.dmd.loop.steps=5")
+    assert run(folders[0], data, *keeps)
+    assert WorldModel.from_pretrained(folders[0] / "run" / "world").info.kept_sigma == 0.7
+    with pytest.raises(ValueError, match="teacher_forcing was trained with kept_sigma"):
+        run(folders[0], data, *learns)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("kept_sigma=0.7", "needs a network that has learnt it; set world.context.kept_share above 0"),
+        ("context.kept_share=2", "kept_share is 2.0, kept_sigmas 0.25 to 0.7; use a share of 0 to 1 and levels above"),
+        ("context.kept_sigmas=[0.5,0.2]", "use a share of 0 to 1 and levels above 0 and below 1"),
+        (
+            "context.kept_share=1 context.painted_share=1",
+            "painted_sigmas end at 1.0; end them within kept_sigmas, 0.25",
+        ),
+        (
+            "context.kept_share=1 context.painted_share=0 kept_sigma=0.7 dmd.loop.steps=5",
+            "world.dmd trains a memory of committed frames",
+        ),
+        (
+            "context.kept_share=1 context.painted_share=0 kept_sigma=0.1",
+            r"kept_sigma=0.1 keeps 0 of the last calls, at \[1.0, 0.66",
+        ),
+        ("context.kept_share=1 context.painted_share=0 kept_sigma=1.0", "kept_sigma=1.0 keeps 3 of the last calls"),
+        (
+            "context.kept_share=1 context.painted_share=0 kept_sigma=0.8 shift=3",
+            "kept_sigma=0.8 keeps 2 of the last calls",
+        ),
+    ],
+)
+def test_calls_are_kept_in_play_only_as_training_keeps_them(tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, *(f"world.{setting}" for setting in settings.split()))
 
 
 def test_distribution_matching_is_left_out_until_it_is_asked_for(finished, distilled):

@@ -47,9 +47,12 @@ def settings(folder, **top):
     return OmegaConf.to_object(merged)
 
 
-@pytest.mark.parametrize("stage", throughput.STAGES)
-def test_the_meter_adds_up_what_whole_updates_work_out(stage, tmp_path):
-    asked, device = settings(tmp_path, stage=stage), torch.device("cpu")
+@pytest.mark.parametrize(
+    ("stage", "kept_share"), [*((stage, 0.0) for stage in throughput.STAGES), ("consistency", 0.9)]
+)
+def test_the_meter_adds_up_what_whole_updates_work_out(stage, kept_share, tmp_path):
+    kept = {"context": {"kept_share": kept_share, "painted_sigmas": [1.0, 0.5]}}
+    asked, device = settings(tmp_path, stage=stage, world=kept), torch.device("cpu")
     trial = throughput.STAGES[stage](asked.world, lambda: throughput._fresh(asked.world, DotGame, device))
     meter = Meter(trial.stage.student)
     throughput._prepare(trial, meter, asked)

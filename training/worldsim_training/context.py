@@ -16,7 +16,7 @@ from worldsim_training.dataset import Clip
 
 @dataclass(frozen=True)
 class Kept:
-    """What left a clip's memory, where not all of it are the frames themselves, committed."""
+    """What the calls were given that wrote a clip's memory."""
 
     handed: Tensor
     """(B, T, C, H, W) frames as the calls were handed them that left their memory; where they were committed, clean."""
@@ -37,10 +37,11 @@ class Conditions:
     known: Tensor
     """(B, T) bool"""
     kept: Kept | None = None
+    """What wrote the memory, where not all of it did the context."""
 
     def predict(self, network: CausalDiT, noisy: Tensor, sigma: Tensor) -> Tensor:
         """The network's clean frames (B, T, C, H, W) at (noisy, sigma) under these conditions."""
-        kept = {"kept": self.kept.handed, "kept_sigma": self.kept.sigma} if self.kept else {}
+        kept = {"kept": (self.kept.handed, self.kept.sigma)} if self.kept else {}
         return network.packed(noisy, sigma, self.context, self.context_sigma, self.actions, self.known, **kept)
 
 
@@ -79,8 +80,8 @@ def spoil(
 
 
 def _kept_levels(config: ContextConfig, batch: int, length: int, painted: int, generator: torch.Generator) -> Tensor:
-    """(B, T) noise levels of the calls that are kept, 0 for frames that are committed: all of most clips, and in the
-    share of kept ones those before a frame that in every other of them is the first."""
+    """(B, T) noise levels of the calls that are kept, 0 for frames that are committed. A clip is kept with probability
+    `kept_share`, from its first frame on in half of the cases, else from any."""
     draw = draws.uniform((4, batch, 1), generator, axis=1)
     low, high = config.kept_sigmas
     level = low + (high - low) * draw[0]

@@ -45,9 +45,9 @@ class Meter:
         self.flops += worlds * self.costs[kind]
 
     def _counted(self, name: str, work: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def counted(noisy: Tensor, *rest) -> Tensor:
+        def counted(noisy: Tensor, *rest, **named) -> Tensor:
             self.add(name, *noisy.shape[:2])
-            return work(noisy, *rest)
+            return work(noisy, *rest, **named)
 
         return counted
 

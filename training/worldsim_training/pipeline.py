@@ -258,6 +258,10 @@ class Pipeline:
             "single_sigma": world.single_sigma,
             "start": start and network_hash(start),
         }
+        if not world.context.kept_share:  # nothing is decided by the rest, which older runs do not name
+            settings["context"] = {key: value for key, value in settings["context"].items() if "kept" not in key}
+        else:
+            settings["kept_sigma"] = world.kept_sigma
         return json.loads(json.dumps(settings))
 
     def _validate(self, folder: StageFolder, samplers: dict[str, Sampler]) -> None:

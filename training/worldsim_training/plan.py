@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from worldsim.sampler import NOMINAL_STEPS
+from worldsim.sampler import NOMINAL_STEPS, step_sigmas
 from worldsim_training import consistency, dmd, gates, loop, parallel, processes
-from worldsim_training.config import TrainingConfig, ValidationConfig
+from worldsim_training.config import TrainingConfig, ValidationConfig, WorldConfig
 
 STAGES = ("collect", "bidirectional", "teacher_forcing", "consistency", "ode", "dmd", "outcomes", "export")
 DISTILLATIONS = {"consistency": "consistency", "ode": "ode", "none": "teacher_forcing"}
@@ -37,13 +37,11 @@ def check(config: TrainingConfig, validation: ValidationConfig) -> None:
         raise ValueError(f"world.data.clip_frames is {world.data.clip_frames}; a clip has at least 2 frames")
     if world.default_steps not in NOMINAL_STEPS:
         raise ValueError(f"world.default_steps is {world.default_steps}; use 1, 2 or 4")
-    if world.kept_sigma and (not world.context.kept_share or world.dmd.loop.steps):
-        seen = "world.dmd" if world.dmd.loop.steps else "world.context.kept_share=0"
-        raise ValueError(f"{seen} trains a memory of committed frames; leave it or world.kept_sigma out")
     if world.release not in RELEASES:
         raise ValueError(f"world.release is {world.release!r}; use one of {', '.join(RELEASES)}")
     if config.scale not in parallel.SCALES:
         raise ValueError(f"scale is {config.scale!r}; use one of {', '.join(parallel.SCALES)}")
+    _check_memory(world)
     consistency.check(world.consistency)
     dmd.check(world.dmd)
     gates.check(config.gates)
@@ -51,6 +49,28 @@ def check(config: TrainingConfig, validation: ValidationConfig) -> None:
     for stage in (*trained, *((world.dmd,) if world.dmd.loop.steps else ())):
         loop.check(stage.loop)
     _check_shares(config)
+
+
+def _check_memory(world: WorldConfig) -> None:
+    """ValueError where the last calls that are kept in play are not those that training keeps."""
+    context = world.context
+    (low, high), last = context.kept_sigmas, context.painted_sigmas[-1]
+    if not 0 <= context.kept_share <= 1 or not 0 < low <= high < 1:
+        seen = f"world.context.kept_share is {context.kept_share}, kept_sigmas {low} to {high}"
+        raise ValueError(f"{seen}; use a share of 0 to 1 and levels above 0 and below 1")
+    if context.kept_share and context.painted_share and not low <= last <= high:
+        raise ValueError(f"world.context.painted_sigmas end at {last}; end them within kept_sigmas, {low} to {high}")
+    if not world.kept_sigma:
+        return
+    if not context.kept_share:
+        raise ValueError("world.kept_sigma needs a network that has learnt it; set world.context.kept_share above 0")
+    if world.dmd.loop.steps:
+        raise ValueError("world.dmd trains a memory of committed frames; leave it or world.kept_sigma out")
+    ends = [step_sigmas(steps, world.shift, single=world.single_sigma)[-1] for steps in NOMINAL_STEPS]
+    kept = [sigma for sigma in ends if sigma <= world.kept_sigma]
+    if not kept or not low <= min(kept) <= max(kept) <= high:
+        seen = f"world.kept_sigma={world.kept_sigma} keeps {len(kept)} of the last calls, at {ends}"
+        raise ValueError(f"{seen}; let it keep some, all within world.context.kept_sigmas, {low} to {high}")
 
 
 def _check_shares(config: TrainingConfig) -> None:

@@ -6,8 +6,6 @@ out at every call.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -44,8 +42,10 @@ class ConcatenatingDiT:
     @torch.no_grad()
     def keep(self, x_0: Tensor, cache: KVCache) -> None:
         """As `CausalDiT.keep`; changes the cache's buffers as `commit` does."""
-        keys, values = zip(*map(cache.left_of, range(len(cache.left))), strict=True)
-        self._append(keys, values, cache)
+        attend = ConcatenatingAttention(cache)
+        for layer in range(len(cache.pending)):
+            attend.join(layer, *cache.pending_of(layer))
+        self._remember(attend, cache)
         cache.advance(x_0)
 
     @torch.no_grad()
@@ -58,14 +58,13 @@ class ConcatenatingDiT:
         tokens, _ = plain._enter(x_0[:, None], cache.previous[:, None], noise)
         attend = ConcatenatingAttention(cache)
         plain._think(tokens, noise, plain._embed_action(action, known)[:, None], attend)
-        self._append(*([each[..., -1:, :] for each in group] for group in (attend.keys, attend.values)), cache)
+        self._remember(attend, cache)
         cache.advance(x_0)
 
-    def _append(self, keys: Sequence[Tensor], values: Sequence[Tensor], cache: KVCache) -> None:
+    def _remember(self, attend: ConcatenatingAttention, cache: KVCache) -> None:
         window = self.plain.config.window
-        for buffers, new in ((cache.keys, keys), (cache.values, values)):
-            joined = (torch.cat(pair, dim=-2) for pair in zip(buffers, new, strict=True))
-            buffers[:] = [each[..., -window:, :].clone() for each in joined]
+        cache.keys[:] = [key[..., -window:, :].clone() for key in attend.keys]
+        cache.values[:] = [value[..., -window:, :].clone() for value in attend.values]
 
 
 class ConcatenatingAttention:
@@ -76,11 +75,16 @@ class ConcatenatingAttention:
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
 
-    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def join(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of memory and present."""
         keys = torch.cat((self.cache.keys[layer], key), dim=-2)
         values = torch.cat((self.cache.values[layer], value), dim=-2)
         self.keys.append(keys)
         self.values.append(values)
+        return keys, values
+
+    def __call__(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        keys, values = self.join(layer, key, value)
         ages = torch.arange(keys.shape[-2] - 1, -1, -1, device=keys.device)
         table = rotary_table(-ages, keys.shape[-1])
         return F.scaled_dot_product_attention(query, rotate(keys, *table), values)

@@ -25,6 +25,7 @@ import numpy as np
 from worldsim.benchmark.plain import ConcatenatingDiT
 from worldsim.benchmark.playing import begin, picture, play_frame, random_action
 from worldsim.late_commit import LateCommit
+from worldsim.rollout import leave_at
 from worldsim.world_model import WorldModel
 
 PLAIN, LATE, COMMIT = "plain", "late", "commit"
@@ -116,14 +117,16 @@ def _plain(world: str | Path, device: str, steps: int, seed: int) -> Rival:
 
 
 def _committing(model: WorldModel, steps: int, seed: int) -> Rival:
-    other, rng = model.committing(), np.random.default_rng(seed)
+    if leave_at(model.sampler(steps)) is None:
+        raise ValueError(f"'{COMMIT}' compares nothing: {model.info.name} commits every frame of {steps} steps already")
+    other, rng = model.with_commits(), np.random.default_rng(seed)
     state = begin(other, seed)
     name = "the same world with a commit of every frame"
     return Rival(name, lambda: play_frame(other, state, random_action(other, rng), steps))
 
 
 def _late(model: WorldModel, steps: int, seed: int) -> Rival:
-    committing = model.committing()
+    committing = model.with_commits()
     worlds, rng = LateCommit(committing, begin(committing, seed)), np.random.default_rng(seed)
     name = "the same world with each commit in the next frame's first pass"
     return Rival(name, lambda: picture(worlds.step(random_action(model, rng), steps=steps).frame))

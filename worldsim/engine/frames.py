@@ -62,15 +62,15 @@ class FrameGraphs:
         return frame, sound
 
     def commit(
-        self, frame: Tensor, last: Tensor, action: Tensor, cache: KVCache, is_left: bool
+        self, frame: Tensor, last: Tensor, action: Tensor, cache: KVCache, is_pending: bool
     ) -> tuple[Tensor, Tensor]:
         """As the `commit` that was given."""
 
         def work(place: KVCache, *given: Tensor) -> tuple[Tensor, ...]:
-            return self._commit(*given, place, is_left)
+            return self._commit(*given, place, is_pending)
 
-        answer = self._replay(("commit", is_left), work, cache, frame, last, action)
-        return self._commit(frame, last, action, cache, is_left) if answer is None else answer
+        answer = self._replay(("commit", is_pending), work, cache, frame, last, action)
+        return self._commit(frame, last, action, cache, is_pending) if answer is None else answer
 
     def _replay(
         self, name: Hashable, work: Callable[..., Any], cache: KVCache, *inputs: Tensor

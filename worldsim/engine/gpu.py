@@ -38,16 +38,14 @@ class GpuDiT:
 
     @torch.no_grad()
     def at_level(self, x_t: Tensor, sigma: float, action: Tensor, cache: KVCache, *, leave: bool = False) -> Tensor:
-        """As `PackedDiT.at_level`. One compiled pass serves both: it always leaves, where not asked aside."""
-        place = cache if leave else cache.aside()
-        return self._run(
-            self.packed.denoise_after, _in_order(x_t), self.packed.level_of(sigma), _in_order(action), place
-        )
+        """As `PackedDiT.at_level`."""
+        work = self.packed.leave_after if leave else self.packed.denoise_after
+        return self._run(work, _in_order(x_t), self.packed.level_of(sigma), _in_order(action), cache)
 
     @torch.no_grad()
     def keep(self, x_0: Tensor, cache: KVCache) -> None:
         """As `CausalDiT.keep`."""
-        self._run(self.packed.push_left, _in_order(x_0), cache)
+        self._run(self.packed.push_pending, _in_order(x_0), cache)
 
     @torch.no_grad()
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
@@ -57,8 +55,9 @@ class GpuDiT:
         else:
             self._run(self.packed.write_after, _in_order(x_0), self.packed.level_of(0.0), _in_order(action), cache)
 
-    def _plain(self) -> tuple[Callable, Callable, Callable]:
-        return self.packed.denoise_after, self.packed.write_after, self.packed.push_left
+    def _plain(self) -> tuple[Callable, ...]:
+        packed = self.packed
+        return packed.denoise_after, packed.leave_after, packed.write_after, packed.push_pending
 
     def _run(self, work: Callable[..., Tensor | None], *given) -> Tensor | None:
         if work not in self.passes:

@@ -57,7 +57,7 @@ class GraphedDiT:
     def keep(self, x_0: Tensor, cache: KVCache) -> None:
         """As `CausalDiT.keep`."""
         self._check(cache)
-        self.push_left(x_0)
+        self.keep_last(x_0)
 
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
         """As `CausalDiT.commit`."""
@@ -75,7 +75,7 @@ class GraphedDiT:
         self.cache = cache
         self.paint = Recorded(lambda *given: forward(*given, cache, leave=True), frame, sigma, action)
         self.write = Recorded(lambda *given: commit(*given, cache), frame, action)
-        self.push_left = Recorded(lambda x_0: plain.keep(x_0, cache), frame)
+        self.keep_last = Recorded(lambda x_0: plain.keep(x_0, cache), frame)
         # Once a rollout: not worth the time to compile it.
         self.write_first = Recorded(lambda x_0: plain.commit(x_0, None, cache), frame)
 

@@ -58,6 +58,8 @@ class CompiledDiT:
         self.packed = packed
         self.files = files
         self.loaded: dict[str, Callable] = {}
+        for name in AT_ONCE:
+            self._pass(name)
 
     def new_cache(self, worlds: int) -> KVCache:
         """As `CausalDiT.new_cache`."""
@@ -109,7 +111,7 @@ class CompiledDiT:
         return self._pass("both")(torch.cat((x_0, x_t)), *given)
 
     def _pass(self, name: str) -> Callable:
-        """The compiled code of that name, loaded at its first call: a way to play needs but some of them."""
+        """The compiled code of that name, loaded once."""
         if name not in self.loaded:
             self.loaded[name] = torch._inductor.aoti_load_package(str(self.files[name]))
         return self.loaded[name]
@@ -158,7 +160,7 @@ class KeepPass(DenoisePass):
     """What is compiled of `keep`; it changes the memory."""
 
     def forward(self, x_0: Tensor, memory: dict[str, Tensor]) -> tuple[()]:
-        self.packed.push_left(x_0, KVCache.of(memory))
+        self.packed.push_pending(x_0, KVCache.of(memory))
         return ()
 
     def example(self) -> tuple:
@@ -168,6 +170,8 @@ class KeepPass(DenoisePass):
 
 
 PASSES = {"denoise": DenoisePass, "commit": CommitPass, "both": BothPass, "keep": KeepPass}
+AT_ONCE = ("denoise", "commit", "keep")
+"""Passes that are loaded with the network; late commits, which want the other, are asked for seldom."""
 
 
 def constants(level: Level) -> Constants:

@@ -98,7 +98,7 @@ class PackedDiT:
     @torch.inference_mode()
     def keep(self, x_0: Tensor, cache: KVCache) -> None:
         """As `CausalDiT.keep`."""
-        self.push_left(x_0, cache)
+        self.push_pending(x_0, cache)
 
     @torch.inference_mode()
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
@@ -155,15 +155,16 @@ class PackedDiT:
         cache.previous.copy_(frames[:1])
         return self.head(x, tuple(skip[1:] for skip in skips), alone.head).float()
 
-    def push_left(self, x_0: Tensor, cache: KVCache) -> None:
+    def push_pending(self, x_0: Tensor, cache: KVCache) -> None:
         """`CausalDiT.keep`."""
-        memory = self.memory(cache)
-        for layer in range(len(cache.left)):
-            memory.push(layer, *cache.left_of(layer))
-        cache.advance(x_0)
+        cache.keep(x_0, self.memory(cache).push)
 
     def denoise_after(self, x_t: Tensor, level: Level, action: Tensor, cache: KVCache) -> Tensor:
-        """`denoise`, leaving what it can, after an action (B, A)."""
+        """`denoise` after an action (B, A)."""
+        return self.denoise(x_t, level, self._steer(action), cache)
+
+    def leave_after(self, x_t: Tensor, level: Level, action: Tensor, cache: KVCache) -> Tensor:
+        """`denoise`, leaving keys and values, after an action (B, A)."""
         return self.denoise(x_t, level, self._steer(action), cache, leave=True)
 
     def write_after(self, x_0: Tensor, level: Level, action: Tensor, cache: KVCache) -> None:

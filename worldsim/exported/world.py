@@ -25,7 +25,7 @@ class OnnxState:
     """Everything that changes while a world is played."""
 
     memory: dict[str, np.ndarray]
-    """As `worldsim.cache.KVCache.tensors`; a commit answers new arrays and never changes these."""
+    """As `worldsim.cache.KVCache.remembered`; a commit answers new arrays and never changes these."""
     noise: Stream
     last: np.ndarray
     """(H, W, 3) uint8, the frame now on the screen."""
@@ -97,14 +97,15 @@ class OnnxWorld:
         one that held goes on. ValueError for another shape or count.
         """
         vector, levels = self.actions.hold(self._checked(action), state.held), self._levels(steps)
-        painted, left = self._paint(state, vector, levels)
+        painted, pending = self._paint(state, vector, levels)
         painted = np.clip(painted, -1.0, 1.0)
         sound = not np.isnan(painted).any()
         frame = _to_pixels(painted) if sound else state.last
         before, after = _to_network(state.last), _to_network(frame)
         reward, ended = self._outcome(before, after, state.noise)
-        if sound and levels[-1] <= self.info.get("kept_sigma", 0.0):
-            state.memory = self._new_memory("keep", {"frame": after, **left, **state.memory})
+        if levels[-1] <= self.info["kept_sigma"]:
+            pending = pending if sound else {name: np.zeros_like(array) for name, array in pending.items()}
+            state.memory = self._new_memory("keep", {"frame": after, **pending, **state.memory})
         else:
             state.memory = self._commit(state.memory, after, vector, True)
         state.last, state.held, state.step_count = frame, vector, state.step_count + 1
@@ -128,11 +129,11 @@ class OnnxWorld:
         x_t = state.noise.draw(shape, self.quantiles)
         for sigma, sigma_next in zip(levels, (*levels[1:], None), strict=True):
             asked = {"x_t": x_t, "sigma": np.array([sigma], np.float32), "action": vector[None], **state.memory}
-            left = self._graphs["denoise"](asked)
-            x_0 = left.pop("x_0")
+            pending = self._graphs["denoise"](asked)
+            x_0 = pending.pop("x_0")
             if sigma_next is not None:
                 x_t = (1.0 - sigma_next) * x_0 + sigma_next * state.noise.draw(shape, self.quantiles)
-        return x_0, left
+        return x_0, pending
 
     def _commit(self, memory: dict, frame: np.ndarray, vector: np.ndarray, known: bool) -> dict[str, np.ndarray]:
         words = {"frame": frame, "action": vector[None], "known": np.array([known])}

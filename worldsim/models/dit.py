@@ -329,8 +329,7 @@ class CausalDiT(ModelMixin, ConfigMixin):
         actions: Tensor,
         known: Tensor,
         attention: type[PackedAttention] = PackedAttention,
-        kept: Tensor | None = None,
-        kept_sigma: Tensor | None = None,
+        kept: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Clean frames (B, T, C, H, W) float32 predicted for all frames of a clip in one pass, each from the clean
         frames before it: exactly what `commit` of those and `forward` would answer.
@@ -338,11 +337,11 @@ class CausalDiT(ModelMixin, ConfigMixin):
         noisy: (B, T, C, H, W) at noise levels sigma (B, T); clean: the same frames as context, themselves noised to
         clean_sigma (B, T) (zeros: clean); actions: (B, T, A), the action that led into each frame, where known (B, T).
         attention: `DetachedAttention` stops the gradient at what the clean frames left in memory.
-        kept: where given, what left the memory, (B, T, C, H, W) at levels kept_sigma (B, T): a frame as its last call
-        was handed it, for `keep`, or the clean frame, for `commit`. Clean is then no more than the frame before.
+        kept: the memory is then not written by `clean`, which only serves as the frame before, but by these frames
+        (B, T, C, H, W) at these levels (B, T): a frame as its last call was handed it, for `keep`, or clean, at 0.
         """
         frames = noisy.shape[1]
-        kept, kept_sigma = (clean, clean_sigma) if kept is None else (kept, kept_sigma)
+        kept, kept_sigma = (clean, clean_sigma) if kept is None else kept
         before = torch.cat((torch.zeros_like(clean[:, :1]), clean[:, :-1]), dim=1)
         noise = self._embed_noise(torch.cat((kept_sigma, sigma), dim=1), clean_sigma.repeat(1, 2))
         tokens, skips = self._enter(torch.cat((kept, noisy), dim=1), before.repeat(1, 2, 1, 1, 1), noise)
