@@ -300,36 +300,35 @@ def test_an_exported_world_keeps_and_commits_as_the_torch_world_does(tmp_path, s
             mine.memory[name] = tensor.numpy()
 
 
-@needs_kernels
-def test_a_loaded_world_keeps_in_batches_and_alone(tmp_path):
-    folder = save_tiny_world(tmp_path / "tiny")
-    world = WorldModel.from_pretrained(folder)
-    world.info = replace(world.info, kept_sigma=0.7)
-    plain = WorldModel.from_pretrained(folder)
-    plain.info = world.info
-    plain.play_plain()
-    for worlds in (1, 3):
-        state, right = begin(world, worlds), begin(plain, worlds)
-        for action in actions_of(worlds, FRAMES):
-            state.put(range(worlds), right)
-            seen, wanted = (each.step(where, action).frame.float() for each, where in ((world, state), (plain, right)))
-            assert (seen - wanted).abs().mean() < 1
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("compile", [False, True])
-def test_on_a_gpu_too_frames_are_kept_as_the_plain_network_keeps_them(tmp_path, compile):
-    folder = save_tiny_world(tmp_path / "tiny", dim=64)
-    world, plain = (WorldModel.from_pretrained(folder, device="cuda") for _ in range(2))
+def loaded(folder, device):
+    """A world as it is loaded, and played by the networks as they are written."""
+    world, plain = (WorldModel.from_pretrained(folder, device=device) for _ in range(2))
     for each in (world, plain):
         each.info = replace(each.info, kept_sigma=0.7)
     plain.play_plain()
-    if compile:
-        world.play_compiled()
+    return world, plain
+
+
+def check_near(world, plain):
+    """From the same memory the same frames but for rounding, alone and in a batch."""
     for worlds in (1, 3):
         state, right = begin(world, worlds), begin(plain, worlds)
         for action in actions_of(worlds, FRAMES):
             state.put(range(worlds), right)
             seen, wanted = (each.step(where, action).frame.float() for each, where in ((world, state), (plain, right)))
             assert (seen - wanted).abs().mean() < 1 and wanted.std() > 10
+
+
+@needs_kernels
+def test_a_loaded_world_keeps_in_batches_and_alone(tmp_path):
+    check_near(*loaded(save_tiny_world(tmp_path / "tiny"), "cpu"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("compile", [False, True])
+def test_on_a_gpu_too_frames_are_kept_as_the_plain_network_keeps_them(tmp_path, compile):
+    world, plain = loaded(save_tiny_world(tmp_path / "tiny", dim=64), "cuda")
+    if compile:
+        world.play_compiled()
+    check_near(world, plain)
     assert world.is_graphed and world.engine == ("compiled" if compile else "packed")
