@@ -37,7 +37,7 @@ class Conditions:
     known: Tensor
     """(B, T) bool"""
     kept: Kept | None = None
-    """What wrote the memory, where not all of it did the context."""
+    """What wrote the memory, where the context did not write all of it."""
 
     def predict(self, network: CausalDiT, noisy: Tensor, sigma: Tensor) -> Tensor:
         """The network's clean frames (B, T, C, H, W) at (noisy, sigma) under these conditions."""
