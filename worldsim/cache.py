@@ -159,7 +159,7 @@ class KVCache:
         return cls.of({name: torch.cat([each[name] for each in stored]) for name in stored[0]})
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that changes, by name; the tensors themselves, no copies."""
+        """All that changes, by name, first what is `remembered`; the tensors themselves, no copies."""
         named = {f"pending.{layer}": tensor for layer, tensor in enumerate(self.pending)}
         return self.remembered() | named
 
@@ -176,8 +176,9 @@ class KVCache:
         ages = torch.arange(window, 0, -1, device=tensors["frames"].device)
         layers = sum(name.startswith("keys.") for name in tensors)
         groups = ([tensors[f"{kind}.{layer}"] for layer in range(layers)] for kind in ("keys", "values", "turned"))
-        pending = [tensors.get(f"pending.{layer}") for layer in range(layers)]
-        if None in pending:
+        if "pending.0" in tensors:
+            pending = [tensors[f"pending.{layer}"] for layer in range(layers)]
+        else:
             pending = [_no_call(tensors[f"keys.{layer}"]) for layer in range(layers)]
         return cls(*groups, pending, tensors["previous"], tensors["frames"], *rotary_table(-ages, head_dim))
 

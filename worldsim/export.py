@@ -99,54 +99,47 @@ class DenoisePass(nn.Module):
 
     def __init__(self, network: CausalDiT) -> None:
         super().__init__()
-        cache = network.new_cache(1)
-        self.network, self.names, self.nothing = network, list(cache.remembered()), _pending(cache)
+        self.network, self.names = network, list(network.new_cache(1).tensors())
 
     def forward(self, x_t: Tensor, sigma: Tensor, action: Tensor, *memory: Tensor) -> tuple[Tensor, ...]:
-        cache = self.cache_of(memory, self.nothing)
+        cache = self.cache_of(memory)
         return self.network(x_t, sigma, action, cache, leave=True), *cache.pending
 
-    def cache_of(self, memory: Sequence[Tensor], pending: Mapping[str, Tensor]) -> GrowingCache:
-        """The cache of a memory and of what a call has left."""
-        return GrowingCache.of(dict(zip(self.names, memory, strict=True)) | pending)
+    def cache_of(self, memory: Sequence[Tensor]) -> GrowingCache:
+        """The cache of a memory, or of a memory and, behind it, of what a call has left."""
+        return GrowingCache.of(dict(zip(self.names, memory, strict=False)))
 
 
 class CommitPass(DenoisePass):
     """`CausalDiT.write`, which answers the new memory."""
 
     def forward(self, frame: Tensor, action: Tensor, known: Tensor, *memory: Tensor) -> tuple[Tensor, ...]:
-        cache = self.cache_of(memory, self.nothing)
+        cache = self.cache_of(memory)
         self.network.write(frame, action, known, cache)
         return tuple(cache.remembered().values())
 
 
 class KeepPass(DenoisePass):
-    """`CausalDiT.keep` of what a call has left, which answers the new memory."""
+    """`CausalDiT.keep` of what a call has left, which answers the new memory; the inputs are `KVCache.tensors`."""
 
-    def forward(self, frame: Tensor, *pending_and_memory: Tensor) -> tuple[Tensor, ...]:
-        layers = len(self.nothing)
-        pending = dict(zip(self.nothing, pending_and_memory[:layers], strict=True))
-        cache = self.cache_of(pending_and_memory[layers:], pending)
+    def forward(self, frame: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
+        cache = self.cache_of(tensors)
         self.network.keep(frame, cache)
         return tuple(cache.remembered().values())
-
-
-def _pending(cache: KVCache) -> dict[str, Tensor]:
-    return {f"pending.{layer}": tensor for layer, tensor in enumerate(cache.pending)}
 
 
 def _passes(world: WorldModel) -> dict[str, tuple[nn.Module, dict[str, Tensor], list[str]]]:
     """Per graph what it computes, inputs for one world by name and the names of its outputs."""
     network = world.denoiser
     cache = network.new_cache(1)
-    memory, pending = cache.remembered(), _pending(cache)
+    memory, everything = cache.remembered(), cache.tensors()
     frame, action = memory["previous"].clone(), torch.zeros(1, world.actions.size)
     denoise = {"x_t": frame, "sigma": torch.ones(1), "action": action, **memory}
     commit = {"frame": frame, "action": action, "known": torch.ones(1, dtype=torch.bool), **memory}
-    keep = {"frame": frame, **pending, **memory}
+    keep = {"frame": frame, **everything}
     heads = {"before": frame, "after": frame.clone()}
     works = (
-        (DenoisePass(network), denoise, ["x_0", *pending]),
+        (DenoisePass(network), denoise, ["x_0", *(name for name in everything if name not in memory)]),
         (CommitPass(network), commit, [f"new.{name}" for name in memory]),
         (KeepPass(network), keep, [f"new.{name}" for name in memory]),
         (world.heads, heads, ["reward_logits", "end_logit"]),

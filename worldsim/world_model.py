@@ -225,10 +225,7 @@ class WorldModel:
         """`paint`, and (B,) bool whether the network's answer was free of NaN; where not, the frame is the last one."""
         self.check_action(state, action)
         paint = self._paint_frame if self._graphs is None else self._graphs.paint
-        sampler, state.painted = self.sampler(steps), None
-        frame, sound = paint(sampler, state.noise, state.last, self._sent(action), state.cache)
-        state.painted = None if leave_at(sampler) is None else frame
-        return frame, sound
+        return self._paint(paint, self.sampler(steps), state, action)
 
     def sampler(self, steps: int | None = None) -> FewStepSampler:
         """What paints a frame in that many network calls, by default the world's own; ValueError for another count."""
@@ -239,10 +236,7 @@ class WorldModel:
     def paint_with(self, sampler: Sampler, state: WorldState, action: Tensor) -> Tensor:
         """`paint` with any sampler, such as the many-step teacher's `OdeSampler`."""
         self.check_action(state, action)
-        state.painted = None
-        frame, _ = self._paint_frame(sampler, state.noise, state.last, self._sent(action), state.cache)
-        state.painted = None if leave_at(sampler) is None else frame
-        return frame
+        return self._paint(self._paint_frame, sampler, state, action)[0]
 
     @torch.no_grad()
     def commit(self, state: WorldState, frame: Tensor, action: Tensor) -> Step:
@@ -266,6 +260,13 @@ class WorldModel:
         if not self.info.draws_ends:
             return odds > 0
         return torch.special.ndtr(noise.apart(END_STREAM).draw(())) < odds.sigmoid()
+
+    def _paint(self, paint: engine.Paint, sampler: Sampler, state: WorldState, action: Tensor) -> tuple[Tensor, Tensor]:
+        """What `paint` answers; the state has the frame noted that may be kept, none where painting fails."""
+        state.painted = None
+        frame, sound = paint(sampler, state.noise, state.last, self._sent(action), state.cache)
+        state.painted = None if leave_at(sampler) is None else frame
+        return frame, sound
 
     def _paint_frame(
         self, sampler: Sampler, noise: NoiseStream, last: Tensor, action: Tensor, cache: KVCache

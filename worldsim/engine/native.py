@@ -170,8 +170,8 @@ class KeepPass(DenoisePass):
 
 
 PASSES = {"denoise": DenoisePass, "commit": CommitPass, "both": BothPass, "keep": KeepPass}
-AT_ONCE = ("denoise", "commit", "keep")
-"""Passes that are loaded with the network; late commits, which want the other, are asked for seldom."""
+AT_ONCE = ("denoise", "commit")
+"""Passes that every world wants, loaded with the network; the others are loaded when a world first asks for them."""
 
 
 def constants(level: Level) -> Constants:
