@@ -9,8 +9,9 @@ from tiny import tiny_denoiser
 from worldsim.codec import PixelCodec
 from worldsim.rollout import rollout
 from worldsim.sampler import FewStepSampler
+from worldsim_training import context as contexts
 from worldsim_training.config import ContextConfig, TeacherForcingConfig
-from worldsim_training.context import Conditions, Kept, paint, paint_clip, spoil
+from worldsim_training.context import Conditions, Kept, drifted, paint, paint_clip, spoil
 from worldsim_training.dataset import Clip
 from worldsim_training.teacher_forcing import TeacherForcing
 
@@ -93,6 +94,52 @@ def test_painted_clips_keep_their_first_frame_and_the_others_are_the_networks_ow
     assert torch.equal(conditions.context[:4, 0], frames[:4, 0])
     assert (conditions.context[:4, 1:] - frames[:4, 1:]).abs().mean() > 0.1
     assert conditions.context[:4].abs().max() <= 1.0 and not conditions.context_sigma.any()
+
+
+def test_a_share_of_the_clips_drifts_each_its_own_way_all_of_its_frames_alike():
+    still = torch.rand(2000, 1, 3, 4, 6, generator=torch.Generator().manual_seed(1)).expand(-1, 3, -1, -1, -1) - 0.5
+    seen = drifted(still, 0.3, torch.Generator().manual_seed(0))
+    moved = (seen != still).flatten(1).any(1)
+    assert abs(moved.float().mean() - 0.3) < 0.04
+    assert torch.equal(seen[:, 0], seen[:, 1]) and torch.equal(seen[:, 0], seen[:, 2]) and seen.abs().max() <= 1.0
+    assert torch.equal(seen[~moved], still[~moved])
+
+
+def test_flat_colours_drift_in_saturation_contrast_and_tint_within_their_bounds():
+    colour = torch.tensor([0.3, 0.0, -0.3])
+    frames = colour[None, None, :, None, None].expand(4000, 1, 3, 5, 5)
+    seen = drifted(frames, 1.0, torch.Generator().manual_seed(0))[:, 0]
+    assert (seen - seen[..., :1, :1]).abs().max() < 1e-6  # nothing to soften in a flat picture
+    apart = (seen[:, 0] - seen[:, 2]).amax((1, 2)) / 0.6
+    widest = contexts.SATURATION * contexts.CONTRAST
+    assert widest * 0.9 < apart.max() < widest + 2 * contexts.TINT / 0.6 and 1 / apart.min() > widest * 0.9
+    assert abs(apart.log().mean()) < 0.02 and seen.mean().abs() < 0.005
+    assert contexts.TINT * 0.95 < seen[:, 1].abs().max() <= contexts.TINT * 1.0001
+
+
+def test_edges_drift_softer_and_harder():
+    edge = torch.cat((torch.full((5, 3), -0.2), torch.full((5, 3), 0.2)), dim=1).expand(4000, 1, 3, -1, -1)
+    seen = drifted(edge, 1.0, torch.Generator().manual_seed(0))[:, 0, 0, 2]
+    step, whole = seen[:, 3] - seen[:, 2], seen[:, 5] - seen[:, 0]
+    share = step / whole
+    assert 0.5 <= share.min() < 0.52 and 1.23 < share.max() <= 1.2501  # a whole binomial blur; half of one taken away
+
+
+def test_a_drifted_context_is_painted_and_kept_as_it_is_seen_but_what_is_asked_for_is_real(network, monkeypatch):
+    clip = make_clip(6, 4)
+    frames, conditions = spoilt(network, clip, drifted_share=1.0)
+    generator = torch.Generator().manual_seed(0)
+    torch.rand((6, 4), generator=generator)  # the draw of the dropped actions
+    seen = drifted(frames, 1.0, generator)
+    assert torch.equal(conditions.context, seen) and not torch.equal(seen, frames)
+    _, conditions = spoilt(network, clip, drifted_share=1.0, painted_share=0.5)
+    assert torch.equal(conditions.context[:, 0], seen[:, 0]) and torch.equal(conditions.context[3:], seen[3:])
+    _, conditions = spoilt(network, clip, drifted_share=1.0, kept_share=1.0, kept_sigmas=(1e-6, 1e-6))
+    written = conditions.kept.sigma > 0
+    assert written.any() and torch.allclose(conditions.kept.handed[written], seen[written], atol=1e-4)
+    monkeypatch.setattr(network, "packed", lambda *given, **kept: frames)
+    stage = TeacherForcing(network, TeacherForcingConfig(), ContextConfig(drifted_share=1.0))
+    assert stage.loss(clip, torch.Generator().manual_seed(0)) == 0
 
 
 def test_a_painted_frame_is_the_one_step_answer_after_real_frames(network):

@@ -57,6 +57,9 @@ class ContextConfig:
     commit; see `worldsim.world_model.WorldInfo.kept_sigma`."""
     kept_sigmas: tuple[float, float] = (0.25, 0.7)
     """Least and most noise level of those calls, one a clip; where the network paints, they are its own."""
+    drifted_share: float = 0.0
+    """Share of clips whose context, before it is painted, looks as play may look after long: colours too strong or too
+    weak, too light or too dark, and edges too soft or too hard. What is asked for stays the real frame."""
     action_dropout: float = 0.1
     """Share of frames that see the null action."""
 

@@ -6,12 +6,18 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from worldsim.models.dit import CausalDiT
 from worldsim.sampler import FewStepSampler, add_noise
 from worldsim_training import draws, processes
 from worldsim_training.config import ContextConfig
 from worldsim_training.dataset import Clip
+
+SATURATION, CONTRAST = 1.4, 1.12
+"""Most that a drifted clip's distances from grey, and from the middle, are multiplied or divided by."""
+TINT = 0.08
+"""Most that is added to a drifted clip's red, green or blue: 10 of 255 levels."""
 
 
 @dataclass(frozen=True)
@@ -53,19 +59,20 @@ def spoil(
 
     known = clip.known & (draws.uniform((batch, length), generator) >= config.action_dropout)
     painted = processes.first_clips(config.painted_share, batch, "world.context.painted_share")
-    context, handed, levels = frames, frames, None
+    context = drifted(frames, config.drifted_share, generator) if config.drifted_share else frames
+    handed, levels = context, None
     if config.kept_share:
         levels = _kept_levels(config, batch, length, painted, generator)
-        handed = add_noise(frames, draws.normal(frames.shape, generator), levels)
+        handed = add_noise(context, draws.normal(frames.shape, generator), levels)
     if painted:
-        sampler, dream, left = FewStepSampler(config.painted_sigmas), frames[:painted], handed[:painted]
+        sampler, dream, left = FewStepSampler(config.painted_sigmas), context[:painted], handed[:painted]
         rounds = torch.randint(config.painted_rounds, (), device=frames.device, generator=generator)
         for _ in range(1 + int(rounds)):
             kept = None if levels is None else Kept(left, levels[:painted])
             clean = frames.new_zeros(painted, length)
             given = Conditions(dream, clean, clip.actions[:painted], known[:painted], kept)
             dream, left = paint(network, sampler, given, generator)
-        context = torch.cat((dream, frames[painted:]))
+        context = torch.cat((dream, context[painted:]))
         handed = context if levels is None else torch.cat((left, handed[painted:]))
     level, is_noised = draws.uniform((batch, 1), generator), draws.uniform((batch, 1), generator) < config.noise_share
     sigma = config.noise_max * level * is_noised
@@ -77,6 +84,24 @@ def spoil(
         is_kept = levels > 0
         kept = Kept(_where(is_kept, handed, context), torch.where(is_kept, levels, sigma))
     return Conditions(context, sigma, clip.actions, known, kept)
+
+
+def drifted(frames: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """frames (B, T, C, H, W) in [-1, 1], of which a share of the clips looks as play may look after long, each by
+    its own saturation, contrast, tint and sharpness, the same in all of its frames."""
+    batch, channels = frames.shape[0], frames.shape[2]
+    is_drifted = draws.uniform((batch, 1), generator) < share
+    draw = 2.0 * draws.uniform((batch, 3), generator) - 1.0
+    tint = TINT * (2.0 * draws.uniform((batch, channels), generator) - 1.0)
+    saturation, contrast, blur = (each[:, None, None, None, None] for each in draw.unbind(1))
+    grey = frames.mean(2, keepdim=True)
+    seen = grey + (frames - grey) * SATURATION**saturation
+    seen = seen * CONTRAST**contrast + tint[:, None, :, None, None]
+    padded = F.pad(seen.flatten(0, 1), (1, 1, 1, 1), mode="replicate")
+    softer = F.avg_pool2d(F.avg_pool2d(padded, 2, stride=1), 2, stride=1).view_as(seen)
+    # Up to a whole blur, but only half of one taken away: what long play paints is oftener too soft than too hard.
+    seen = seen + (softer - seen) * torch.where(blur > 0, blur, 0.5 * blur)
+    return _where(is_drifted.expand(frames.shape[:2]), seen.clamp(-1.0, 1.0), frames)
 
 
 def _kept_levels(config: ContextConfig, batch: int, length: int, painted: int, generator: torch.Generator) -> Tensor:
