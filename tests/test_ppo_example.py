@@ -12,7 +12,8 @@ import pytest
 import tiny
 
 from worldsim.action import ActionSpec
-from worldsim.world_model import Starts, WorldInfo, WorldModel
+from worldsim.world_info import Starts, WorldInfo
+from worldsim.world_model import WorldModel
 from worldsim_envs.env import WorldEnv
 from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig, PolicyPlayer, check_policy
 from worldsim_envs.record import load_agent

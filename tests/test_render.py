@@ -13,7 +13,8 @@ from worldsim import render
 from worldsim.replay import Replay, Round
 from worldsim.rollout import remember, rollout
 from worldsim.sampler import OdeSampler, ode_grid
-from worldsim.world_model import WorldModel, write_manifest
+from worldsim.world_files import write_manifest
+from worldsim.world_model import WorldModel
 from worldsim_envs.env import WorldEnv
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,7 +10,8 @@ import torch
 from playing import actions_of, equal, in_bfloat16, one_line, past_of, play
 from tiny import tiny_world
 
-from worldsim.world_model import WorldModel, verify_manifest, write_manifest
+from worldsim.world_files import verify_manifest, write_manifest
+from worldsim.world_model import WorldModel
 
 FILES = [
     "model_index.json",

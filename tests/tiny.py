@@ -10,7 +10,8 @@ import torch
 from worldsim.action import ActionSpec, Channel
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
-from worldsim.world_model import Starts, WorldInfo, WorldModel
+from worldsim.world_info import Starts, WorldInfo
+from worldsim.world_model import WorldModel
 from worldsim_envs.games.encounter import Encounter
 
 HEIGHT, WIDTH = 48, 64

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from toy_game import HEIGHT, WIDTH, ToyGame, advance, draw, read
 
-from worldsim.world_model import Step, WorldInfo
+from worldsim.world_info import WorldInfo
+from worldsim.world_model import Step
 
 
 class RealWorld:

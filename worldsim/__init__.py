@@ -11,7 +11,8 @@ import worldsim_envs  # noqa: F401  registers the environments with gymnasium
 
 if TYPE_CHECKING:
     from worldsim.action import ActionSpec, Channel
-    from worldsim.world_model import WorldInfo, WorldModel, WorldState
+    from worldsim.world_info import WorldInfo
+    from worldsim.world_model import WorldModel, WorldState
     from worldsim.worlds import list_worlds, world_path
 
 __version__ = "0.1.0"
@@ -31,7 +32,7 @@ __all__ = [
 _MODULE_OF = {
     "ActionSpec": "worldsim.action",
     "Channel": "worldsim.action",
-    "WorldInfo": "worldsim.world_model",
+    "WorldInfo": "worldsim.world_info",
     "WorldModel": "worldsim.world_model",
     "WorldState": "worldsim.world_model",
     "list_worlds": "worldsim.worlds",

@@ -24,7 +24,8 @@ from worldsim.cache import KVCache, rotate
 from worldsim.exported.folder import ARRAYS, GRAPHS, INDEX, SCHEMA, WEIGHTS, graph_file
 from worldsim.models.dit import CausalDiT
 from worldsim.noise import quantiles
-from worldsim.world_model import WorldModel, write_manifest
+from worldsim.world_files import write_manifest
+from worldsim.world_model import WorldModel
 
 try:
     import onnx

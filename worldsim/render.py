@@ -28,7 +28,8 @@ from worldsim.player.clip import check_clip_name, write_clip, write_strip
 from worldsim.replay import WORLD, Replay, digest
 from worldsim.rollout import Sampler
 from worldsim.sampler import OdeSampler, ode_grid
-from worldsim.world_model import PART_FILES, WorldModel, verify_manifest
+from worldsim.world_files import PART_FILES, verify_manifest
+from worldsim.world_model import WorldModel
 from worldsim.worlds import MANIFEST, world_path
 
 TEACHER = "teacher"

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from diffusers.configuration_utils import FrozenDict
 from diffusers.models.modeling_utils import ModelMixin
-from PIL import Image
 from torch import Tensor
 
 from worldsim import engine
@@ -24,77 +21,16 @@ from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.noise import NoiseStream
 from worldsim.rollout import Sampler, at_level, leave_at, next_frame, remember
-from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, add_noise, step_sigmas
+from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, add_noise
+from worldsim.world_files import INDEX, PARTS, SCHEMA, STARTS, read_index, verify_manifest, write_manifest
+from worldsim.world_info import Starts, WorldInfo
 from worldsim.world_state import WorldState
-from worldsim.worlds import MANIFEST, world_path
+from worldsim.worlds import world_path
 
-SCHEMA = 1
-INDEX = "model_index.json"
-STARTS = "starts.png"
-PARTS = {"denoiser": CausalDiT, "heads": OutcomeHead}
+NETWORKS = dict(zip(PARTS, (CausalDiT, OutcomeHead), strict=True))
 DOUBT_SIGMA = 0.05  # of 0.05, 0.1, 0.25, 0.4, 0.5, 0.67 and 0.9 the one that tells strange pasts best
 DOUBT_STREAM = 0x646F756274  # a stream apart from that of the frames, which so stay the same with and without
 END_STREAM = 0x656E64  # a stream apart, too: the ends of a world that draws them
-LATER_FIELDS = {"draws_ends", "kept_sigma"}  # of WorldInfo, which worlds saved before them lack
-PART_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
-NOTES = (".md", ".jsonl")  # a card or log beside the weights may grow without changing the world
-
-
-@dataclass(frozen=True)
-class WorldInfo:
-    """What a world is, apart from its weights."""
-
-    name: str
-    env_id: str
-    """gymnasium id of the source game."""
-    height: int
-    width: int
-    fps: int
-    """Frames a second at which the source game was recorded."""
-    window_frames: int
-    """Past frames that the network's attention sees; as many real frames make a good start."""
-    max_episode_steps: int
-    shift: float
-    """Warp of the nominal step lists; above 1 their later steps start nearer to pure noise."""
-    single_sigma: float = 1.0
-    """Noise level of the call that paints a frame in one step; see `worldsim.sampler.step_sigmas`."""
-    default_steps: int = 2
-    step_choices: tuple[int, ...] = tuple(NOMINAL_STEPS)
-    draws_ends: bool = False
-    """Whether an episode ends by chance, as often as the head thinks that it may, and not where that is likelier than
-    not. So it is in a game whose end hangs on what no frame shows, such as the player's health."""
-    kept_sigma: float = 0.0
-    """Up to this noise level the last denoising call of a frame leaves its keys and values as the frame's memory, so
-    that no pass has to write clean ones. Above it, and for frames that no call painted, one does. A frame that held a
-    NaN is remembered as zeros. 0: all frames are committed."""
-
-    def sigmas(self, steps: int) -> tuple[float, ...]:
-        """Noise levels of the calls that paint a frame in 1, 2 or 4 steps; ValueError for any other count."""
-        return step_sigmas(steps, self.shift, single=self.single_sigma)
-
-
-@dataclass(frozen=True)
-class Starts:
-    """Held-out real moments to begin from: frames (S, K, H, W, 3) uint8, native actions (S, K-1[, A])."""
-
-    frames: np.ndarray
-    actions: np.ndarray
-
-    def save(self, path: Path) -> None:
-        """Write the frames as one PNG: a start a row, its frames from left to right."""
-        Image.fromarray(np.concatenate([np.concatenate(list(row), axis=1) for row in self.frames])).save(path)
-
-    @classmethod
-    def load(cls, path: Path, height: int, width: int, actions: list) -> Starts:
-        """What `save` wrote, with the actions beside it; ValueError where the sheet's size is not theirs."""
-        native = np.asarray(actions)
-        right = (width * (native.shape[1] + 1), height * native.shape[0]) if native.ndim > 1 else None
-        with Image.open(path, formats=["PNG"]) as image:
-            if image.size != right:  # checked before a pixel is decoded
-                raise ValueError(f"start frames {path} are {image.size} pixels; its actions call for {right}")
-            sheet = np.asarray(image.convert("RGB"))
-        rows = sheet.reshape(-1, height, native.shape[1] + 1, width, 3)
-        return cls(rows.transpose(0, 2, 1, 3, 4).copy(), native if native.size else native.astype(np.int64))
 
 
 @dataclass(frozen=True)
@@ -323,16 +259,15 @@ class WorldModel:
         """
         folder, device = world_path(name_or_path), _usable(device)
         fingerprint = verify_manifest(folder)
-        index = json.loads((folder / INDEX).read_text())
-        _check_schema(index.get("schema"), folder / INDEX)
+        index = read_index(folder)
         dtype = dtype or torch.bfloat16
         parts = {
             part: kind.from_pretrained(
                 folder, subfolder=part, torch_dtype=dtype, use_safetensors=True, low_cpu_mem_usage=False
             ).to(device)
-            for part, kind in PARTS.items()
+            for part, kind in NETWORKS.items()
         }
-        info, actions = _read_info(index), ActionSpec.from_json(index["actions"])
+        info, actions = WorldInfo.from_json(index["world"]), ActionSpec.from_json(index["actions"])
         starts = Starts.load(folder / STARTS, info.height, info.width, index["start_actions"])
         world = cls(info, actions, **parts, starts=starts, fingerprint=fingerprint)
         if compile:
@@ -344,7 +279,7 @@ class WorldModel:
         folder = Path(path)
         folder.mkdir(parents=True, exist_ok=True)
         index = {"_class_name": "WorldModel", "schema": SCHEMA, "world": asdict(self.info)}
-        for part, kind in PARTS.items():
+        for part, kind in NETWORKS.items():
             network = getattr(self, part)
             _as_shipped(network).save_pretrained(folder / part, safe_serialization=True)
             index[part] = [kind.__module__, kind.__name__]
@@ -384,44 +319,6 @@ class WorldModel:
             raise ValueError(f"painted frame is {_seen(frame)}; these worlds take {right} uint8")
 
 
-def write_manifest(folder: Path) -> str:
-    """Write `manifest.json` (size and SHA-256 of every other file but notes) and return the manifest's own SHA-256."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    listed = {path.relative_to(folder).as_posix(): _digest(path) for path in files if path.suffix not in NOTES}
-    (folder / MANIFEST).write_text(json.dumps({"schema": SCHEMA, "files": listed}, indent=2) + "\n")
-    return _digest(folder / MANIFEST)["sha256"]
-
-
-def verify_manifest(folder: Path) -> str:
-    """Check a world's files against its manifest; returns the manifest's SHA-256. ValueError names what differs."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{folder} holds no {MANIFEST}; a world is a folder written by WorldModel.save_pretrained"
-        )
-    try:
-        manifest = json.loads(path.read_text())
-        schema, listed = manifest["schema"], manifest["files"]
-        rows = [(str(name), int(entry["bytes"]), str(entry["sha256"])) for name, entry in listed.items()]
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
-        raise ValueError(f"{path} is damaged; restore the world's folder from where it came") from None
-    _check_schema(schema, path)
-    for needed in (INDEX, STARTS, *(f"{part}/{file}" for part in PARTS for file in PART_FILES)):
-        if needed not in listed:
-            raise ValueError(f"{path} does not list {needed}; restore the world's folder from where it came")
-    for name, size, sha256 in rows:
-        file = folder / name
-        if ".." in Path(name).parts or Path(name).is_absolute() or not file.is_file():
-            raise ValueError(f"world file {name} is missing from {folder}; restore it from where the world came")
-        if file.stat().st_size != size or _digest(file)["sha256"] != sha256:
-            raise ValueError(f"world file {file} does not match its manifest (damaged or changed); restore it")
-    for part in PARTS:  # a shard index beside the weights would be read in their place
-        for file in sorted((folder / part).iterdir()):
-            if file.name not in PART_FILES:
-                raise ValueError(f"{file} is no part of a world; remove it or restore the world's folder")
-    return _digest(path)["sha256"]
-
-
 def _usable(device: str | torch.device) -> torch.device:
     try:
         return torch.empty(0, device=device).device
@@ -446,23 +343,3 @@ def _seen(value: object) -> str:
     if not isinstance(value, Tensor):
         return f"of type {type(value).__name__}, no tensor"
     return f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-
-
-def _digest(path: Path) -> dict[str, int | str]:
-    content = path.read_bytes()
-    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def _check_schema(schema: object, path: Path) -> None:
-    if schema != SCHEMA:
-        raise ValueError(
-            f"{path} has schema {schema!r}, this worldsim reads {SCHEMA}; install the worldsim that wrote this world"
-        )
-
-
-def _read_info(index: dict) -> WorldInfo:
-    known = {field.name for field in fields(WorldInfo)}
-    stored = index["world"]
-    if odd := (set(stored) ^ known) - (LATER_FIELDS - set(stored)):
-        raise ValueError(f"world description has missing or unknown fields: {', '.join(sorted(odd))}")
-    return WorldInfo(**{**stored, "step_choices": tuple(stored["step_choices"])})

@@ -16,7 +16,8 @@ import worldsim  # noqa: F401 - registers the ids
 from worldsim.action import ActionSpec, Channel
 from worldsim.cli import main
 from worldsim.replay import Replay, Round, describe
-from worldsim.world_model import Starts, WorldModel
+from worldsim.world_info import Starts
+from worldsim.world_model import WorldModel
 from worldsim_envs.env import WorldEnv
 from worldsim_envs.games import game_class
 

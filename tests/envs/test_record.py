@@ -15,7 +15,8 @@ from worldsim.action import ActionSpec
 from worldsim.cli import main
 from worldsim.heads import OutcomeHead
 from worldsim.replay import Replay
-from worldsim.world_model import Starts, WorldModel
+from worldsim.world_info import Starts
+from worldsim.world_model import WorldModel
 from worldsim_envs import record
 from worldsim_envs.env import WorldEnv
 from worldsim_envs.games import make_game

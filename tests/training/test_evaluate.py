@@ -16,7 +16,8 @@ from toy_game import HEIGHT, WIDTH, ToyGame, advance
 from toy_worlds import FrozenWorld, RealWorld
 
 from worldsim.heads import OutcomeHead
-from worldsim.world_model import Starts, WorldInfo, WorldModel
+from worldsim.world_info import Starts, WorldInfo
+from worldsim.world_model import WorldModel
 from worldsim_envs.games.encounter import Encounter
 from worldsim_training import control, evaluate, evaluation, imagine
 from worldsim_training.battery.verdicts import REFUSED, judge

@@ -8,7 +8,8 @@ import pytest
 import torch
 from dot_game import HEIGHT, RIGHT, WIDTH, DotGame, draw
 
-from worldsim.world_model import Step, WorldInfo
+from worldsim.world_info import WorldInfo
+from worldsim.world_model import Step
 from worldsim_envs.games import Boxing
 from worldsim_envs.games.boxing_seen import SeenRing, frame_policies
 from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig

@@ -54,7 +54,7 @@ class ContextConfig:
     """At most so many times in a row, each from what was painted before; how many is uniform."""
     kept_share: float = 0.0
     """Share of clips whose frames, from one of them on, are remembered by what their last call left instead of by a
-    commit; see `worldsim.world_model.WorldInfo.kept_sigma`."""
+    commit; see `worldsim.world_info.WorldInfo.kept_sigma`."""
     kept_sigmas: tuple[float, float] = (0.25, 0.7)
     """Least and most noise level of those calls, one a clip; where the network paints, they are its own."""
     drifted_share: float = 0.0
@@ -208,7 +208,7 @@ class WorldConfig:
     default_steps: int = 2
     """1, 2 or 4: network calls a frame of a play that asks for no other number."""
     draws_ends: bool = False
-    """Whether episodes end by chance, for a game whose end no frame shows; see `worldsim.world_model.WorldInfo`."""
+    """Whether episodes end by chance, for a game whose end no frame shows; see `worldsim.world_info.WorldInfo`."""
     kept_sigma: float = 0.0
     """Up to this noise level the last call of a frame is its memory in play; learnt with `context.kept_share`."""
     model: ModelConfig = field(default_factory=ModelConfig)

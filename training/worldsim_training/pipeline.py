@@ -20,7 +20,8 @@ from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.rollout import Sampler
 from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, OdeSampler, ode_grid, step_sigmas
-from worldsim.world_model import Starts, WorldInfo, WorldModel
+from worldsim.world_info import Starts, WorldInfo
+from worldsim.world_model import WorldModel
 from worldsim_envs.games import game_class
 from worldsim_training import collect, dmd, gates, loop, placement, plan, processes, validate
 from worldsim_training.bidirectional import Bidirectional

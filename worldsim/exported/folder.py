@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 
+from worldsim.world_files import is_as_listed, read_manifest
 from worldsim.worlds import MANIFEST
 
 SCHEMA = 2
@@ -46,13 +46,12 @@ def read_folder(folder: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
 def check_files(folder: Path) -> None:
     """ValueError in one line unless every file is as the manifest says and none that is needed is missing."""
     try:
-        listed = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-        digests = {str(name): str(entry["sha256"]) for name, entry in listed.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):
+        _, listed = read_manifest(folder / MANIFEST)
+    except ValueError:
         raise ValueError(f"'{folder / MANIFEST}' is damaged; export the world again") from None
     for name in (INDEX, ARRAYS, WEIGHTS, *map(graph_file, GRAPHS)):
         file = folder / name
-        if name not in digests or not file.is_file():
+        if name not in listed or not file.is_file():
             raise ValueError(f"exported world '{folder}' lacks {name}; export it again")
-        if hashlib.sha256(file.read_bytes()).hexdigest() != digests[name]:
+        if not is_as_listed(file, listed[name]):
             raise ValueError(f"'{file}' does not match its manifest (damaged or changed); export the world again")

@@ -57,7 +57,7 @@ class OnnxWorld:
     def __init__(self, folder: str | Path, *, threads: int | None = None) -> None:
         index, arrays = read_folder(folder)
         self.info: dict = index["world"]
-        """The fields of `worldsim.world_model.WorldInfo`."""
+        """The fields of `worldsim.world_info.WorldInfo`."""
         self.precision: str = index["precision"]
         self.actions = ActionSpec.from_json(index["actions"])
         self.sigmas = {int(steps): tuple(levels) for steps, levels in index["sigmas"].items()}
