@@ -13,7 +13,6 @@ from omegaconf import OmegaConf
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from worldsim_envs import games
 from worldsim_training import config, kernel_times, loop, throughput
 from worldsim_training.dataset import ClipSampler
 from worldsim_training.flops import Meter
@@ -36,8 +35,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch):
-    monkeypatch.setitem(games.GAMES, "dot", DotGame)
+def small(dot_game, monkeypatch):
     monkeypatch.setitem(throughput.MATMUL_SIZES, "cpu", (64, 96))
 
 
