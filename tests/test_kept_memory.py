@@ -208,6 +208,21 @@ def test_the_same_world_with_commits_is_a_rival_and_does_more_work():
         load_rival("commit", world, "tiny", steps=1, seed=0)
 
 
+def test_the_plain_code_is_a_rival_with_and_without_commits(tmp_path, monkeypatch):
+    world, commits = keeping(), []
+    world.save_pretrained(tmp_path / "tiny")
+    whole = ConcatenatingDiT.commit
+    monkeypatch.setattr(ConcatenatingDiT, "commit", lambda *given: commits.append(1) or whole(*given))
+    for asked, each_frame in (("plain", 0), ("plain-commit", 1)):
+        rival = load_rival(asked, world, tmp_path / "tiny", steps=2, seed=0)
+        commits.clear()
+        for _ in range(3):
+            rival.step()
+        assert len(commits) == 3 * each_frame and rival.name.endswith("a commit of every frame") == bool(each_frame)
+    with pytest.raises(ValueError, match="'plain-commit' compares nothing"):
+        load_rival("plain-commit", world, tmp_path / "tiny", steps=1, seed=0)
+
+
 def test_it_is_told_in_the_worlds_folder(tmp_path):
     world = keeping()
     world.save_pretrained(tmp_path / "kept")

@@ -38,7 +38,7 @@ LAYERS = {
     "worldsim.exported": 4,
     "worldsim.export": 5,
     "worldsim.info": 5,
-    "worldsim.shelf": 1,
+    "worldsim.shelf": 2,
     "worldsim.window": 5,
     "worldsim.replay": 8,
     "worldsim.render": 10,

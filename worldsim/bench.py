@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against",
         metavar="FILE",
-        help="also time another program's step in turn, by an adapter; or 'plain', 'late', 'commit'",
+        help="also time another program's step in turn, by an adapter; or 'plain', 'plain-commit', 'late', 'commit'",
     )
     parser.add_argument("--steps", type=int, help="denoising steps a frame (default: the world's own)")
     parser.add_argument("--frames", type=int, default=300, help="frames to time (default: 300)")

@@ -12,9 +12,9 @@ import gymnasium as gym
 from worldsim.action import ActionSpec
 from worldsim.arguments import positive
 from worldsim.budget import state_bytes, working_bytes
+from worldsim.world_files import INDEX
 from worldsim.worlds import MANIFEST, list_worlds, world_path
 
-INDEX = "model_index.json"
 CARD = "README.md"
 NETWORK = "denoiser/config.json"
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from worldsim.names import titled
+from worldsim.world_files import INDEX, STARTS
 from worldsim.worlds import world_path
-
-INDEX, STARTS = "model_index.json", "starts.png"
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ class WorldModel:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.denoiser.device
+        # diffusers' own `device` goes through all modules, a millisecond and more of every frame.
+        return next(self.denoiser.parameters()).device
 
     @property
     def engine(self) -> str:

@@ -10,12 +10,11 @@ from typing import Any
 import numpy as np
 
 from worldsim.action import ActionSpec
+from worldsim.world_files import INDEX
 from worldsim.worlds import world_path
 from worldsim_envs.games import matching_game
 from worldsim_envs.games.past import real_past
 from worldsim_envs.real import RealEnv, plain
-
-INDEX = "model_index.json"
 
 
 @dataclass(frozen=True)

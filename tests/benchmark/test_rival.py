@@ -53,7 +53,7 @@ def test_an_adapter_is_timed_as_fast_as_it_is(tmp_path):
     [
         ("x = 1", "has no function make"),
         (SLEEPER.replace("(height, width, 3)", "(3, height, width)"), r"gave a frame \(3, 48, 64\) uint8"),
-        (None, "no adapter 'gone.py' is there; give 'plain', 'late', 'commit' or a Python file"),
+        (None, "no adapter 'gone.py' is there; give 'plain', 'plain-commit', 'late', 'commit' or a Python file"),
     ],
 )
 def test_what_is_no_adapter_gets_one_line_that_says_what_would_be_right(tmp_path, text, message):

@@ -28,9 +28,10 @@ from worldsim.late_commit import LateCommit
 from worldsim.rollout import leave_at
 from worldsim.world_model import WorldModel
 
-PLAIN, LATE, COMMIT = "plain", "late", "commit"
-"""Names, in the place of an adapter, of our own plain code; of the world itself with each commit in the first pass of
-the next frame (`LateCommit`); and of the world itself with a commit of every frame, where it does without."""
+PLAIN, PLAIN_COMMIT, LATE, COMMIT = "plain", "plain-commit", "late", "commit"
+"""Names, in the place of an adapter, of our own plain code; of that with a commit of every frame, where the world does
+without; of the world itself with each commit in the first pass of the next frame (`LateCommit`); and of the world
+itself with a commit of every frame, where it does without."""
 
 PAIRS, TURN_FRAMES, WARMUP_FRAMES = 12, 8, 3
 """Turns of each side, the frames of a turn, and those of each side before any is timed."""
@@ -48,13 +49,15 @@ class Rival:
 
 
 def load_rival(asked: str, model: WorldModel, world: str | Path, *, steps: int, seed: int) -> Rival:
-    """The rival asked for: `PLAIN`, `LATE`, `COMMIT`, or the path of an adapter, for frames of the world's size and on
-    its device.
+    """The rival asked for: `PLAIN`, `PLAIN_COMMIT`, `LATE`, `COMMIT`, or the path of an adapter, for frames of the
+    world's size and on its device.
 
-    Raises ValueError in one line where the file is no adapter.
+    Raises ValueError in one line where the file is no adapter, and where a world without commits is wanted to compare.
     """
-    if asked == PLAIN:
-        return _plain(world, str(model.device), steps, seed)
+    if asked in (COMMIT, PLAIN_COMMIT) and leave_at(model.sampler(steps)) is None:
+        raise ValueError(f"'{asked}' compares nothing: {model.info.name} commits every frame of {steps} steps already")
+    if asked in (PLAIN, PLAIN_COMMIT):
+        return _plain(world, str(model.device), steps, seed, commits=asked == PLAIN_COMMIT)
     if asked == LATE:
         return _late(model, steps, seed)
     if asked == COMMIT:
@@ -103,22 +106,25 @@ def _frames_per_s(step: Callable[[], object]) -> float:
     return TURN_FRAMES / (time.perf_counter() - started)
 
 
-def _plain(world: str | Path, device: str, steps: int, seed: int) -> Rival:
+def _plain(world: str | Path, device: str, steps: int, seed: int, *, commits: bool) -> Rival:
     import torch
 
     model = WorldModel.from_pretrained(world, device=device, dtype=torch.float32)
+    if commits:
+        model = model.with_commits()
     model.painter = ConcatenatingDiT(model.denoiser)
     model.reader = model.heads
     state, rng = begin(model, seed), np.random.default_rng(seed)
     for _ in range(max(0, model.info.window_frames - model.starts.frames.shape[1])):
         play_frame(model, state, random_action(model, rng), steps)
     name = "the same world, plain eager float32 with concatenated caches"
-    return Rival(name, lambda: play_frame(model, state, random_action(model, rng), steps))
+    return Rival(
+        name + " and a commit of every frame" * commits,
+        lambda: play_frame(model, state, random_action(model, rng), steps),
+    )
 
 
 def _committing(model: WorldModel, steps: int, seed: int) -> Rival:
-    if leave_at(model.sampler(steps)) is None:
-        raise ValueError(f"'{COMMIT}' compares nothing: {model.info.name} commits every frame of {steps} steps already")
     other, rng = model.with_commits(), np.random.default_rng(seed)
     state = begin(other, seed)
     name = "the same world with a commit of every frame"
@@ -134,7 +140,7 @@ def _late(model: WorldModel, steps: int, seed: int) -> Rival:
 
 def _module(path: Path):
     if path.suffix != ".py" or not path.is_file():
-        names = ", ".join(f"'{name}'" for name in (PLAIN, LATE, COMMIT))
+        names = ", ".join(f"'{name}'" for name in (PLAIN, PLAIN_COMMIT, LATE, COMMIT))
         raise ValueError(
             f"no adapter '{path}' is there; give {names} or a Python file with make(height, width, device)"
         )

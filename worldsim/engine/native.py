@@ -21,6 +21,16 @@ from worldsim.cache import KVCache
 from worldsim.engine.network import Level, PackedDiT
 from worldsim.models.dit import CausalDiT
 
+INDUCTOR = {
+    "freezing": True,
+    # Each product is timed here as oneDNN does it and as a loop for its very size, and the quicker one is taken.
+    "max_autotune": True,
+    "max_autotune_gemm_backends": "CPP,ATEN",
+    "autotune_num_choices_displayed": 0,
+    "max_autotune_report_choices_stats": False,
+}
+"""How the compiler is set."""
+
 Constants = tuple[tuple, list, tuple]
 """The parts of a `Level`, in a form that the compiler's input may have."""
 
@@ -210,9 +220,7 @@ def _compile(work: DenoisePass, file: Path) -> None:
     # Under another name first: what bears the right name is whole.
     with tempfile.TemporaryDirectory(dir=file.parent) as unfinished:
         path = Path(unfinished) / file.name
-        torch._inductor.aoti_compile_and_package(
-            traced(work), package_path=str(path), inductor_configs={"freezing": True}
-        )
+        torch._inductor.aoti_compile_and_package(traced(work), package_path=str(path), inductor_configs=INDUCTOR)
         path.replace(file)
 
 
