@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 
 COMPILE = (
-    "paint in native code, quicker and with other last bits: the first time compiles for about a minute and needs a "
+    "paint in native code, quicker and with other last bits: the first time compiles for some minutes and needs a "
     "C++ compiler, later ones load in about 1.5 s; without a compiler one line says so and the world plays as usual"
 )
 

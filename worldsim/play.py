@@ -7,7 +7,7 @@
     worldsim play boxing --start 3                         a start of the world's own; B goes to the next one
     worldsim play boxing --start data/boxing:test/0:120    frame 120 of a recorded episode
     worldsim play boxing --agent agent.zip                 M lets a trained agent play on
-    worldsim play boxing --compile                         in native code, compiled the first time, a minute
+    worldsim play boxing --compile                         in native code, compiled the first time, some minutes
     worldsim play boxing --real --episodes data/mine       the real game; every round becomes an episode to train on
 
 A keys file has sections [play] (channel = keys), [commands] (command = keys) and [mouse] (x, y = an axis channel):

@@ -251,7 +251,7 @@ class WorldModel:
 
         dtype: of the weights in memory; None means bfloat16. In float32 on a CPU a frame's last bits depend on its slot
         in a small batch, because matrix products of few rows are summed differently from row to row.
-        compile: play single worlds in native code, compiled at the first time (about a minute) and kept in the user's
+        compile: play single worlds in native code, compiled at the first time (some minutes) and kept in the user's
         cache, from where it loads in about 1.5 s; the frames differ by rounding. Without a C++ compiler a warning says
         so in one line and the world plays as without. On a GPU batches are compiled too, each number of worlds at its
         first frame.

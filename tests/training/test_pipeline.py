@@ -243,6 +243,13 @@ def test_a_stage_trained_from_another_teacher_or_model_is_refused(finished, tmp_
         run(tmp_path, data, "world.model.dim=32", stage="teacher_forcing")
 
 
+def test_what_is_off_is_not_named_so_that_older_runs_go_on_and_what_is_on_is(finished):
+    context = checkpoint.load_notes(finished / "run" / "teacher_forcing" / loop.CHECKPOINT)["settings"]["context"]
+    assert "painted_share" in context and not [key for key in context if key.startswith(("kept_", "drifted_"))]
+    with pytest.raises(ValueError, match="teacher_forcing was trained with context.drifted_share None, now it is 0.5"):
+        run(finished, "world.context.drifted_share=0.5", stage="teacher_forcing")
+
+
 def test_a_game_with_too_many_different_rewards_is_refused_before_its_head_is_trained(finished, tmp_path, monkeypatch):
     data = f"world.data.folder={finished / 'data'}"
     for stage in ("teacher_forcing", "consistency"):

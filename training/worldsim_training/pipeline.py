@@ -249,19 +249,19 @@ class Pipeline:
     def _settings(self, config: StageConfig, start: Path | None) -> dict[str, Any]:
         """All that decides a stage's result, as data for JSON."""
         world = self.world
+        # What is off decides nothing by its other settings, and older runs do not name it.
+        off = tuple(name for name in ("kept_", "drifted_") if not getattr(world.context, f"{name}share"))
         settings = {
             "game": world.game,
             "model": asdict(world.model),
             "data": asdict(world.data),
-            "context": asdict(world.context),
+            "context": {key: value for key, value in asdict(world.context).items() if not key.startswith(off)},
             "stage": asdict(config),
             "shift": world.shift,
             "single_sigma": world.single_sigma,
             "start": start and network_hash(start),
         }
-        if not world.context.kept_share:  # nothing is decided by the rest, which older runs do not name
-            settings["context"] = {key: value for key, value in settings["context"].items() if "kept" not in key}
-        else:
+        if world.context.kept_share:
             settings["kept_sigma"] = world.kept_sigma
         return json.loads(json.dumps(settings))
 

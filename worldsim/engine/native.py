@@ -36,7 +36,7 @@ Constants = tuple[tuple, list, tuple]
 
 
 def compiled(network: CausalDiT | PackedDiT, folder: Path | None = None) -> CausalDiT | PackedDiT | CompiledDiT:
-    """The network with its passes over one world compiled, a minute or two of work, or loaded from an earlier time.
+    """The network with its passes over one world compiled, some minutes of work, or loaded from an earlier time.
 
     folder: where compiled code is kept; None takes the user's cache. Warns in one line and answers the network itself
     where it is not packed for the CPU or there is no C++ compiler.
