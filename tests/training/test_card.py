@@ -9,6 +9,7 @@ from toy_worlds import RealWorld
 
 from worldsim.info import world_facts
 from worldsim_training import card, npc_score
+from worldsim_training.report.words import title
 
 BY_HAND = """---
 license: mit
@@ -159,6 +160,8 @@ def test_a_real_games_opponent_is_a_row_of_its_states(folder, figures, npc):
     text = card.write_card(figures, folder, npc=told | seen)
     row = "(greatest difference) | **0.083** of 300 | wanted 0 to 0.1; the real game with other luck 0.01 | pass |"
     assert row in text and "NPC" not in text
+    assert title("onset_error") in card.write_card(figures, folder)  # as not measured
+    assert text.count(title("onset_error")) == 1
 
 
 def test_the_command_writes_into_the_folder_and_refuses_other_weights(folder, figures, npc, tmp_path, capsys):

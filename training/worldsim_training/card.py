@@ -124,7 +124,9 @@ def _network(index: Mapping, folder: Path) -> str:
 
 
 def _measured(figures: Mapping, folder: Path, speed: Mapping | None, npc: Mapping | None) -> str:
-    gates, answers = judge(figures), npc_score.judged(npc) if npc else []
+    answers = npc_score.judged(npc) if npc else []
+    told = {gate.key for gate in answers}
+    gates = [gate for gate in judge(figures) if gate.verdict != UNMEASURED or gate.key not in told]
     rows = [
         *_gains(figures),
         *(_row(gate, figures) for gate in gates if gate.verdict in (PASS, FAIL) and not _gain(gate)),
