@@ -18,8 +18,13 @@ def rotary_table(positions: Tensor, head_dim: int, *, base: float = 100.0) -> tu
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding of x (..., positions, head_dim) by tables (positions, head_dim / 2); computed in float32."""
-    first, second = x.float().chunk(2, dim=-1)
-    return torch.cat((first * cos - second * sin, first * sin + second * cos), dim=-1).to(x.dtype)
+    return torch.cat(_rotated(x.float(), cos, sin), dim=-1).to(x.dtype)
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """Both halves of `rotate`, float32 as the tables are."""
+    first, second = x.chunk(2, dim=-1)
+    return (first * cos).sub_(second * sin), (first * sin).add_(second * cos)
 
 
 @dataclass
@@ -102,7 +107,7 @@ class KVCache:
         return replace(self, pending=[torch.empty_like(each) for each in self.pending])
 
     def _turn(self, layer: int) -> None:
-        """Change one layer's turned keys to what `rotate` makes of its keys, by sums in float32, as the tables are."""
+        """Change one layer's turned keys to what `rotate` makes of its keys, written where they belong."""
         keys, turned = self.keys[layer], self.turned[layer]
         if torch.compiler.is_compiling():  # the halves as one axis become a single loop, five times as fast as two
             halves = keys.float().unflatten(-1, (2, -1))
@@ -110,9 +115,7 @@ class KVCache:
             turned.copy_((halves * cos + halves.flip(-2) * sin).flatten(-2))
             return
         half = self.cos.shape[-1]
-        first, second = keys[..., :half], keys[..., half:]
-        turned[..., :half] = (first * self.cos).sub_(second * self.sin)
-        turned[..., half:] = (second * self.cos).add_(first * self.sin)
+        turned[..., :half], turned[..., half:] = _rotated(keys, self.cos, self.sin)
 
     def advance(self, frame: Tensor) -> None:
         """Change the frame count and the last frame, once all layers have been pushed. frame: (B, C, H, W)."""
