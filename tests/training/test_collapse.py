@@ -152,6 +152,15 @@ def test_a_flash_that_passes_is_no_collapse_and_one_that_stays_is(judge, rollout
     assert {"noise", "saturated"} <= {*judge.reasons(flash)}
 
 
+def test_a_view_that_only_a_short_episode_shows_is_no_collapse(game, judge, rollouts):
+    turned = rollouts[6].copy()
+    turned[80:] = turned[80:].mean(axis=-1, keepdims=True).astype(np.uint8) // 4 + np.uint8([90, 40, 10])
+    assert "saturated" in judge.reasons(turned)
+    short = [turned[100:130:3]]
+    wise = appoint_judge(game, rollouts[:3], rollouts[3:6], rollouts, opening_frames=4, episodes=rollouts[:3] + short)
+    assert wise.signs(turned, turned[:4]).colour_distance < 2 < judge.signs(turned, turned[:4]).colour_distance
+
+
 def test_an_erased_sprite_leaves_the_scene_that_was_behind_it(game, rollouts):
     frames, half = rollouts[6], FRAMES // 2
     track = collapse.sprite_track(frames, game.opponent_xy)

@@ -40,11 +40,21 @@ def test_the_bootstrap_draws_whole_episodes():
     assert metrics.bootstrap_interval(np.mean, groups, values, rng=np.random.default_rng(0)) == (0.0, 1.0)
 
 
-def test_motion_of_a_picture_that_brightens_by_two_levels_is_two():
+def test_motion_of_a_picture_that_brightens_by_two_levels_is_two_or_grain():
     frames = np.stack([np.full((5, 7, 3), 2 * t, np.uint8) for t in range(4)])
-    assert metrics.motion(frames) == pytest.approx([2.0] * 3)
+    assert metrics.motion(frames, grain=0) == pytest.approx([2.0] * 3)
+    assert metrics.motion(frames) == pytest.approx([0.0] * 3)
     assert metrics.changed_pixels(frames).tolist() == [0, 0, 0]
     assert metrics.changed_pixels(frames, levels=1).tolist() == [35, 35, 35]
+
+
+def test_motion_under_a_grain_is_that_of_what_moves():
+    frames = np.full((6, 8, 8, 3), 100, np.uint8)
+    for t in range(6):
+        frames[t, :, t] = 180  # a bar of 8 pixels: it comes to as many as it leaves
+    grain = np.random.default_rng(0).integers(0, 3, frames.shape, dtype=np.uint8)
+    assert metrics.motion(frames) == pytest.approx([80 * 16 / 64] * 5)
+    assert metrics.motion(frames + grain) == pytest.approx([20.0] * 5, rel=0.02)
 
 
 def test_sharpness_of_a_flat_picture_is_zero_and_blurring_lowers_that_of_noise():

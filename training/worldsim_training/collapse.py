@@ -37,6 +37,8 @@ class Reference:
 
     frames: np.ndarray
     """(R, H, W, 3) float32 in 0..255, a sample of real frames."""
+    colours: np.ndarray
+    """(R, 3, 256) float32 in [0, 1], their cumulative colour histograms."""
     moving: np.ndarray
     """(H, W) bool, the pixels that vary within a rollout; sharpness is read there."""
     vivid_share: float
@@ -47,16 +49,19 @@ class Reference:
     """A step that changes fewer pixels than this changed nothing: a tenth of the median step."""
 
     @classmethod
-    def from_real(cls, rollouts: Sequence[np.ndarray], *, frames: int = 1000) -> Reference:
-        """The reference of real rollouts, each (T, H, W, 3) uint8; keeps at most about `frames` of their frames."""
-        stride = max(1, sum(len(rollout) for rollout in rollouts) // frames)
-        samples = [rollout[::stride] for rollout in rollouts]
-        moving, sample = metrics.moving_pixels(*samples), np.concatenate(samples)
+    def from_real(
+        cls, rollouts: Sequence[np.ndarray], *, episodes: Sequence[np.ndarray] = (), frames: int = 1000
+    ) -> Reference:
+        """The reference of real rollouts, each (T, H, W, 3) uint8; keeps at most about `frames` of their frames, or of
+        the episodes', where given: what only those show that are too short for a rollout is real, too."""
+        samples = _every(rollouts, frames)
+        moving, sample = metrics.moving_pixels(*samples), np.concatenate(_every(episodes, frames) or samples)
         if not moving.any():
             raise ValueError(f"{len(sample)} real frames hold no moving pixel; a still game has no collapse")
         changes = np.concatenate([metrics.changed_pixels(rollout) for rollout in rollouts])
         return cls(
             frames=sample.astype(np.float32),
+            colours=metrics.colour_cumulative(sample).astype(np.float32),
             moving=moving,
             vivid_share=0.5 * float(metrics.coloured_share(sample).mean()),
             motion=float(np.mean([metrics.motion(rollout).mean() for rollout in rollouts])),
@@ -86,7 +91,8 @@ class Signs:
     it, a scene that fills with gaudy things does not."""
     saturation_high: float
     colour_distance: float
-    """Largest distance of the colour histogram from the opening's, in levels."""
+    """Largest distance of the colour histogram from the opening's or the nearest real frame's, whichever is less, in
+    levels: a wall that fills the view is far from the opening."""
     nearest_db: float
     """PSNR to the nearest real frame, the opening's among them, in dB, averaged over a block: one frame of an explosion
     is far from all others in the real game too."""
@@ -109,12 +115,14 @@ def read_signs(
     """Signs of one rollout, or of a stretch of it, (T, H, W, 3) uint8.
 
     opening: (K, H, W, 3) uint8, the real frames that the rollout begins with or goes on from. sprites: what must stay
-    in sight. stride: of the neighbour search.
+    in sight. stride: of the frames whose neighbours are searched.
     """
     sharp = _beside(*(metrics.sharpness(each, reference.moving) for each in (frames, opening)))
     chroma = _beside(*(metrics.vividness(each, reference.vivid_share) for each in (frames, opening)))
     colours, own = (metrics.colour_cumulative(each) for each in (frames, opening))
-    off = metrics.moving_average(metrics.colour_distance(colours, own.mean(axis=0)), BLOCK)
+    off = metrics.colour_distance(colours, own.mean(axis=0))
+    like = [metrics.colour_distance(each, reference.colours).min() for each in colours[::stride].astype(np.float32)]
+    off = np.minimum(off, np.repeat(like, stride)[: len(off)])
     nearest = np.maximum(*(metrics.nearest_psnr(frames[::stride], real) for real in (reference.frames, opening)))
     tracks = {locate: sprite_track(frames, locate) for locate in (player, *sprites) if locate is not None}
     return Signs(
@@ -127,10 +135,16 @@ def read_signs(
         motion_high=float(metrics.moving_average(metrics.motion(frames) / reference.motion, BLOCK).max()),
         saturation_low=float(chroma.min()),
         saturation_high=float(chroma.max()),
-        colour_distance=float(off.max()),
+        colour_distance=float(metrics.moving_average(off, BLOCK).max()),
         nearest_db=float(metrics.moving_average(nearest, max(1, BLOCK // stride)).min()),
         farthest_db=float(nearest.min()),
     )
+
+
+def _every(rollouts: Sequence[np.ndarray], frames: int) -> list[np.ndarray]:
+    """At most about `frames` frames of these rollouts, evenly taken."""
+    stride = max(1, sum(map(len, rollouts)) // frames)
+    return [rollout[::stride] for rollout in rollouts]
 
 
 def _beside(values: np.ndarray, opening: np.ndarray) -> np.ndarray:

@@ -225,12 +225,14 @@ def _appointed(
 
     past: frames that the world remembers, and so the length of an opening.
     """
-    looks, widths, checks = ([*heldout.cut(third, plan.rollout_steps)] for third in heldout.thirds())
+    thirds = heldout.thirds()
+    looks, widths, checks = ([*heldout.cut(third, plan.rollout_steps)] for third in thirds)
+    episodes = [heldout.episodes[i].frames for i in thirds[0]]
     widths, checks = (_thinned(rollouts, plan.real_rollouts) for rollouts in (widths, checks))
     random = [i for i, policy in enumerate(heldout.policies) if policy == "random"]  # as the world will be played
     ends = [*heldout.cut(random, plan.rollout_steps)] or [*looks, *widths, *checks]
     scenes = {i: [*heldout.cut([i], plan.rollout_steps)] for i in range(len(heldout.episodes))}
-    judge = stability.appoint_judge(game, looks, widths, ends, opening_frames=past, scenes=scenes)
+    judge = stability.appoint_judge(game, looks, widths, ends, opening_frames=past, episodes=episodes, scenes=scenes)
     tried = stability.check_judge(judge, checks, rng)
     return judge, {"collapse_check_real_rollouts": len(checks), "collapse_check_mutants": tried}
 

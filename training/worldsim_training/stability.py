@@ -75,15 +75,17 @@ def appoint_judge(
     ends: Sequence[np.ndarray],
     *,
     opening_frames: int,
+    episodes: Sequence[np.ndarray] = (),
     scenes: Mapping[int, Sequence[np.ndarray]] | None = None,
 ) -> Judge:
-    """The judge that real rollouts make: `looks` say what the game looks like, `widths` how far a real rollout strays.
+    """The judge that real rollouts make: `looks`, and the whole `episodes` they are of, say what the game looks like,
+    `widths` how far a real rollout strays.
 
     Neither may share an episode with the other, nor with the rollouts of `check_judge`. The ends of `ends`, best played
     by the policy that plays in the world, are what the ends of imagined rollouts are compared with; where the scene
     decides, those of `scenes`, the rollouts of each held-out episode. An opening is as long as a world's memory.
     """
-    reference = Reference.from_real(looks)
+    reference = Reference.from_real(looks, episodes=episodes)
     limits = Limits.from_real([_signs(game, reference, frames, frames[:opening_frames]) for frames in widths])
     of_scenes = {i: end_statistics(each, reference) for i, each in (scenes or {}).items() if len(each)}
     return Judge(game, reference, limits, opening_frames, end_statistics(ends, reference), of_scenes)
