@@ -5,6 +5,7 @@
     python examples/ppo_boxing.py --out runs/ppo --beside runs/ppo_real         both in one table and picture
     python examples/ppo_boxing.py --frames 100000 --num-envs 16 --denoising 1   about an hour on two CPU cores
     python examples/ppo_boxing.py take_cover --reward-scale 0.05 --device cuda --out runs/ppo_doom      another world
+    python examples/ppo_boxing.py carracing --openings data/carracing --device cuda     short episodes from a recording
 
 Both games give the same frames, of which 4 are seen at once. In a game whose action is a vector the policy chooses
 among those that its adapter names (`Game.choices`). The test needs the real game: pip install "worldsim[atari,eval]".
@@ -30,10 +31,14 @@ from tqdm import tqdm
 
 import worldsim  # noqa: F401 - registers the worldsim/... ids
 from worldsim.info import world_facts
+from worldsim.world_files import INDEX
+from worldsim.worlds import world_path
 from worldsim_envs.games import game_class, make_game, source_game
 from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig, PolicyPlayer
 from worldsim_envs.real import RealEnv, plain
 from worldsim_training import checkpoint
+from worldsim_training.dataset import Recording
+from worldsim_training.recorded_starts import RecordedStarts
 
 KEEP_EVERY = 20
 """Updates between two checkpoints."""
@@ -71,6 +76,10 @@ class Config:
     denoising: int = 2
     """Denoising steps of an imagined frame."""
     episode_steps: int = 1800
+    openings: str = ""
+    """A recording of the game, whose moments imagined episodes begin at; none: the world's start states."""
+    branch_steps: int = 100
+    """Steps of an imagined episode that begins at such a moment."""
     seed: int = 0
 
 
@@ -104,6 +113,10 @@ class Imagined:
     def __init__(self, config: Config, device: str) -> None:
         how = {"world": config.world, "steps": config.denoising, "device": device}
         how |= {"autoreset_mode": AutoresetMode.SAME_STEP, "max_episode_steps": config.episode_steps}
+        if config.openings:
+            index = json.loads((world_path(config.world) / INDEX).read_text())
+            moments = RecordedStarts(Recording.load(config.openings, "train"), index["world"]["window_frames"])
+            how |= {"start_loader": moments, "max_episode_steps": config.branch_steps}
         self.env = gym.make_vec("worldsim/World-v0", num_envs=config.num_envs, **how)
 
     def reset(self, seed):
@@ -279,8 +292,9 @@ def resume(out: Path, config: Config, policy: PixelPolicy, optimizer) -> tuple[i
     if not path.is_file():
         return 0, [], 0.0
     tensors, notes = checkpoint.load(path)
-    if notes["config"] != asdict(config):
-        other = [key for key, value in asdict(config).items() if notes["config"].get(key) != value]
+    known = asdict(Config()) | notes["config"]
+    if known != asdict(config):
+        other = [key for key, value in asdict(config).items() if known[key] != value]
         raise SystemExit(f"{out} holds a run with another {', '.join(other)}; choose another --out")
     policy.load_state_dict(checkpoint.unpack("policy", tensors))
     checkpoint.unpack_adam(policy, optimizer, checkpoint.unpack("adam", tensors))
@@ -290,7 +304,7 @@ def resume(out: Path, config: Config, policy: PixelPolicy, optimizer) -> tuple[i
 def trained_as(policy: Path) -> Config:
     """The run that left a policy in that folder; its game and its settings are those of the test."""
     facts = json.loads((policy / "policy.json").read_text())["facts"]
-    return Config(**{name: facts[name] for name in asdict(Config())})
+    return Config(**{name: facts.get(name, usual) for name, usual in asdict(Config()).items()})
 
 
 # --- the test in the real game ---
@@ -378,6 +392,8 @@ def read_arguments() -> tuple[Config, argparse.Namespace]:
     args = parser.parse_args()
     if min(args.frames, args.num_envs, args.rollout, args.episodes, args.episode_steps, args.stack) < 1:
         parser.error("frames, num-envs, rollout, episodes, episode-steps and stack are numbers from 1")
+    if args.branch_steps < 1 or (args.real and args.openings):
+        parser.error("--branch-steps is a number from 1, and --openings are for the imagined game, not for --real")
     if args.test and not (args.out / "policy" / "policy.json").is_file():
         parser.error(f"{args.out} holds no policy to test; train one without --test")
     try:

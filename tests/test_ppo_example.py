@@ -15,8 +15,10 @@ from worldsim.action import ActionSpec
 from worldsim.world_info import Starts, WorldInfo
 from worldsim.world_model import WorldModel
 from worldsim_envs.env import WorldEnv
+from worldsim_envs.games import game_class
 from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig, PolicyPlayer, check_policy
 from worldsim_envs.record import load_agent
+from worldsim_training.collect import CollectConfig, collect
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = "--num-envs 4 --rollout 8 --minibatches 2 --epochs 2 --dim 32 --episode-steps 20 --episodes 3 --denoising 1"
@@ -194,3 +196,23 @@ def test_a_policy_comes_back_from_its_folder_and_a_damaged_or_foreign_one_is_one
         PixelPolicy.from_pretrained(tmp_path / "policy")
     with pytest.raises(FileNotFoundError, match="has no policy.json"):
         PixelPolicy.from_pretrained(tmp_path)
+
+
+def test_a_run_from_recorded_openings_begins_at_real_moments_and_stays_near_them(folder, example, monkeypatch):
+    module, call = example
+    collect(CollectConfig(out="data", game="bright:Bright", frames=400, workers=1), game_class("bright:Bright"))
+    seen = []
+
+    class Watched(module.Imagined):
+        def __init__(self, config, device):
+            super().__init__(config, device)
+            worlds = self.env.unwrapped
+            step = worlds.step_tensor
+            worlds.step_tensor = lambda actions: seen.append((worlds.rules.limit, step(actions))) or seen[-1][1]
+
+    monkeypatch.setattr(module, "Imagined", Watched)
+    call("--out", "branches", "--frames", 64, "--openings", "data", "--branch-steps", 6)
+    assert {limit for limit, _ in seen} == {6}
+    assert all((told[-1]["start"] == -1).all() for _, told in seen)  # none of the world's own start states
+    with pytest.raises(SystemExit):
+        call("--out", "nowhere", "--openings", "data", "--real")
