@@ -358,3 +358,25 @@ def test_a_world_takes_one_step_at_its_own_level(world):
     shown = [each.paint(each.reset(frames, past, [0]), action, steps=1) for each in (world, lower)]
     told = lower.paint_with(FewStepSampler((0.9,)), lower.reset(frames, past, [0]), action)
     assert torch.equal(shown[1], told) and not torch.equal(shown[0], shown[1])
+
+
+def test_a_pixel_that_hardly_changes_keeps_its_bytes_and_is_remembered_so(world):
+    still = WorldModel(replace(world.info, still_levels=2), world.actions, world.denoiser, world.heads, world.starts)
+    last = torch.full((1, 3, HEIGHT, WIDTH), 100, dtype=torch.uint8)
+    painted = last.clone()
+    painted[0, 0, 0, 0], painted[0, :, 2, 2] = 102, 98
+    painted[0, :, 1, 1] = torch.tensor([102, 103, 98])  # one channel changes by more, so all of the pixel does
+    frame, sound = still.shown(still.codec.encode(painted), last)
+    assert sound.all() and (frame != last).any(dim=1).nonzero().tolist() == [[0, 1, 1]]
+    assert torch.equal(frame[0, :, 1, 1], painted[0, :, 1, 1])
+    loose = WorldModel(replace(world.info, still_levels=80), world.actions, world.denoiser, world.heads, world.starts)
+    frames, past = past_of(1)
+    state, before, kept = loose.reset(frames, past, [0]), frames[:, -1], 0
+    for action in actions_of(1, 4):
+        after = loose.step(state, action).frame
+        change = (after.short() - before.short()).abs().amax(dim=1)
+        kept += (change == 0).sum()
+        assert (change[change > 0] > 80).all() and (change > 0).any()
+        assert torch.equal(state.cache.previous, loose.codec.encode(after).to(state.cache.previous.dtype))
+        before = after
+    assert kept > 0

@@ -11,7 +11,7 @@ from PIL import Image
 
 from worldsim.sampler import NOMINAL_STEPS, step_sigmas
 
-LATER_FIELDS = {"draws_ends", "kept_sigma"}  # of WorldInfo, which worlds saved before them lack
+LATER_FIELDS = {"draws_ends", "kept_sigma", "still_levels"}  # of WorldInfo, which worlds saved before them lack
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,9 @@ class WorldInfo:
     """Up to this noise level the last denoising call of a frame leaves its keys and values as the frame's memory, so
     that no pass has to write clean ones. Above it, and for frames that no call painted, one does. A frame that held a
     NaN is remembered as zeros. 0: all frames are committed."""
+    still_levels: int = 0
+    """A pixel that the network changes by at most so many of 255 levels in each channel keeps its bytes, as most do in
+    a game whose picture stands: what nobody sees in one frame would else wear edges away in hundreds."""
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
         """Noise levels of the calls that paint a frame in 1, 2 or 4 steps; ValueError for any other count."""

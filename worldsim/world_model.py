@@ -217,9 +217,13 @@ class WorldModel:
 
     def shown(self, painted: Tensor, last: Tensor) -> tuple[Tensor, Tensor]:
         """The frame (B, 3, H, W) uint8 that a network's answer (B, C, H, W) in [-1, 1] is, and (B,) bool whether that
-        was free of NaN; where not, it is the last frame."""
+        was free of NaN; where not, it is the last frame, which is also kept pixel by pixel within `still_levels`."""
         sound = ~painted.isnan().flatten(1).any(dim=1)
-        return torch.where(sound[:, None, None, None], self.codec.decode(painted), last), sound
+        frame, stays = self.codec.decode(painted), ~sound[:, None, None, None]
+        if self.info.still_levels:
+            change = (frame.short() - last.short()).abs().amax(dim=1, keepdim=True)
+            stays = stays | (change <= self.info.still_levels)
+        return torch.where(stays, last, frame), sound
 
     def _commit_frame(
         self, frame: Tensor, last: Tensor, action: Tensor, cache: KVCache, is_pending: bool

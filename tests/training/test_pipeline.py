@@ -267,6 +267,21 @@ def test_training_can_start_from_a_network(finished, tmp_path):
     assert there == here
 
 
+def test_a_head_can_be_trained_on_and_one_of_other_rewards_is_refused(finished, tmp_path):
+    start = finished / "run" / "outcomes" / "network"
+    shutil.copytree(finished / "run" / "consistency", tmp_path / "run" / "consistency")
+    changes = (f"world.data.folder={finished / 'data'}", "world.outcomes.loop.learning_rate=0")
+    assert run(tmp_path, *changes, f"world.outcomes.init={start}", stage="outcomes")
+    (there,), (here,) = (list(weights(path).values()) for path in (start, tmp_path / "run/outcomes/network"))
+    assert there == here
+    config = json.loads((start / "config.json").read_text())
+    other = shutil.copytree(start, tmp_path / "other")
+    (other / "config.json").write_text(json.dumps(config | {"rewards": [0.0, 2.0]}))
+    shutil.rmtree(tmp_path / "run" / "outcomes")
+    with pytest.raises(ValueError, match=r"other has rewards \[0.0, 2.0\]; this recording asks for \(0.0, 1.0\)"):
+        run(tmp_path, *changes, f"world.outcomes.init={other}", stage="outcomes")
+
+
 def test_a_recording_with_other_actions_is_refused_with_both(finished, tmp_path):
     meta = episodes.read_meta(finished / "data")
     other = ActionSpec(DotGame.actions.channels, np.eye(4), names=("a", "b", "c", "d"))

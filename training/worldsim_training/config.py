@@ -193,6 +193,8 @@ class OutcomesConfig:
     """Share of clips drawn around the end of a game."""
     painted: bool = True
     """Two thirds of what the head sees are painted by the world; without, real frames alone, many times faster."""
+    init: str | None = None
+    """Folder of a head of the same game to go on from; fresh weights where not given."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,8 @@ class WorldConfig:
     """Whether episodes end by chance, for a game whose end no frame shows; see `worldsim.world_info.WorldInfo`."""
     kept_sigma: float = 0.0
     """Up to this noise level the last call of a frame is its memory in play; learnt with `context.kept_share`."""
+    still_levels: int = 0
+    """In play a pixel that changes by at most so many of 255 levels keeps its bytes; see `worldsim.world_info`."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     context: ContextConfig = field(default_factory=ContextConfig)

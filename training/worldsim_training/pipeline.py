@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -146,7 +146,7 @@ class Pipeline:
             if len(rewards) > MOST_REWARDS:
                 seen = f"{self.game.name} gave {len(rewards)} different rewards"
                 raise ValueError(f"{seen}; the head tells {MOST_REWARDS} apart: round them in the game's adapter")
-            head = OutcomeHead(self.game.height, self.game.width, rewards, width_conv=config.width).to(self.device)
+            head = self._head(config, rewards).to(self.device)
             painter = self._load(start) if config.painted else None
             if painter:
                 self._compile(painter)
@@ -170,6 +170,7 @@ class Pipeline:
             default_steps=self.world.default_steps,
             draws_ends=self.world.draws_ends,
             kept_sigma=self.world.kept_sigma,
+            still_levels=self.world.still_levels,
         )
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
         denoiser = self._load(self._released()).cpu()
@@ -256,7 +257,7 @@ class Pipeline:
             "model": asdict(world.model),
             "data": asdict(world.data),
             "context": {key: value for key, value in asdict(world.context).items() if not key.startswith(off)},
-            "stage": asdict(config),
+            "stage": {key: value for key, value in asdict(config).items() if (key, value) != ("init", None)},
             "shift": world.shift,
             "single_sigma": world.single_sigma,
             "start": start and network_hash(start),
@@ -338,14 +339,22 @@ class Pipeline:
             seen = network.config.action_size
             raise ValueError(f"{folder} takes {seen} action channels; {self.game.name} has {self.game.actions}")
         asked = {"height": self.game.height, "width": self.game.width, **vars(self.world.model)}
-        for key, value in asked.items():
-            there = network.config[key]
-            if there != (list(value) if isinstance(there, list) else value):
-                raise ValueError(f"the network in {folder} has {key} {there}; this world asks for {value}")
+        _check_same(network.config, asked, f"the network in {folder}", "this world")
         return self._placed(network)
 
     def _placed(self, network: CausalDiT) -> CausalDiT:
         return placement.placed(network, self.device)
+
+    def _head(self, config: OutcomesConfig, rewards: tuple[float, ...]) -> OutcomeHead:
+        """An outcome head for these rewards, fresh or from `init`. ValueError where that one is another's."""
+        asked = {"height": self.game.height, "width": self.game.width, "rewards": rewards, "width_conv": config.width}
+        if config.init is None:
+            return OutcomeHead(**asked)
+        head = OutcomeHead.from_pretrained(
+            config.init, torch_dtype=torch.float32, low_cpu_mem_usage=False, use_safetensors=True
+        )
+        _check_same(head.config, asked, f"the head in {config.init}", "this recording")
+        return head
 
     def _result(self, stage: str) -> Path:
         return StageFolder(self.out / stage).network()
@@ -360,3 +369,10 @@ class Pipeline:
         compiled = compiled and self.config.compile and placement.has_compiler()
         moves = processes.count() > 1 and self.config.scale == "fsdp"  # graphs want weights that stay where they are
         return graphed(network, compiled=compiled) if self.config.graphs and not moves else network
+
+
+def _check_same(there: Mapping[str, Any], asked: Mapping[str, Any], what: str, who: str) -> None:
+    """ValueError where a loaded network's configuration is not the one asked for."""
+    for key, value in asked.items():
+        if there[key] != (list(value) if isinstance(there[key], list) else value):
+            raise ValueError(f"{what} has {key} {there[key]}; {who} asks for {value}")

@@ -100,7 +100,7 @@ class OnnxWorld:
         painted, pending = self._paint(state, vector, levels)
         painted = np.clip(painted, -1.0, 1.0)
         sound = not np.isnan(painted).any()
-        frame = _to_pixels(painted) if sound else state.last
+        frame = self._shown(_to_pixels(painted), state.last) if sound else state.last
         before, after = _to_network(state.last), _to_network(frame)
         reward, ended = self._outcome(before, after, state.noise)
         if levels[-1] <= self.info["kept_sigma"]:
@@ -134,6 +134,11 @@ class OnnxWorld:
             if sigma_next is not None:
                 x_t = (1.0 - sigma_next) * x_0 + sigma_next * state.noise.draw(shape, self.quantiles)
         return x_0, pending
+
+    def _shown(self, frame: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """As `worldsim.world_model.WorldModel.shown`: what hardly changes keeps its bytes."""
+        change = np.abs(frame.astype(np.int16) - last).max(axis=-1, keepdims=True)
+        return np.where(change <= self.info.get("still_levels", 0), last, frame)
 
     def _commit(self, memory: dict, frame: np.ndarray, vector: np.ndarray, known: bool) -> dict[str, np.ndarray]:
         words = {"frame": frame, "action": vector[None], "known": np.array([known])}
