@@ -116,9 +116,26 @@ class CrossedGame(ToyGame):
         return super().step((0, 2, 1, 4, 3)[int(action)])
 
 
-def test_a_real_game_that_fails_the_sign_test_refuses_it():
-    with pytest.raises(ValueError, match=r"sign test refused: the real game scores 0\.00"):
-        evaluate.evaluate(RealWorld(), CrossedGame(), PLAN, split="test", seed=0, steps=2, progress=False)
+class UnreadGame(ToyGame):
+    """The toy game of somebody who reads no player off its frames."""
+
+    player_xy = staticmethod(lambda frame: None)
+
+
+@pytest.mark.parametrize(
+    ("game", "why"),
+    [
+        (CrossedGame, "sign test refused: the real game scores 0.00 by it, below"),
+        (UnreadGame, "reads no player off its frames; the sign test needs Game.player_xy"),
+    ],
+)
+def test_a_real_game_that_fails_the_sign_test_refuses_it_and_all_else_is_measured(game, why):
+    report = evaluate.evaluate(RealWorld(), game(), PLAN, split="test", seed=0, steps=2, progress=False)
+    assert why in report["refused_sign_test"] and "sign_test_share" not in report
+    assert np.isfinite(report["gain_1_db"]) and report["windows"] > 0
+    shown = evaluate.table(report)
+    assert "share of the real game's own score" not in shown and "no sign_test: " in shown
+    assert {gate.key: gate.verdict for gate in judge(report)}["sign_test_share"] == REFUSED
 
 
 def test_held_out_episodes_are_those_of_the_recorder_and_their_states_resume_them():

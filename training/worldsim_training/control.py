@@ -59,6 +59,8 @@ def choose_trials(game: Game, heldout: HeldOut, count: int, *, past: int, rng: n
         np.array([locate(heldout.episodes[m.episode].frames[m.frame]) or (np.nan, np.nan) for m in moments])
         for locate in (game.player_xy, game.opponent_xy)
     )
+    if np.isnan(player).all():
+        raise ValueError(f"{game.name} reads no player off its frames; the sign test needs Game.player_xy")
     walls = np.nanquantile(player, [0.005, 0.995], axis=0)
     clear = np.abs(player - opponent).max(axis=1) >= OPPONENT_SHARE * game.width
     clear |= np.isnan(opponent).all()  # a game without an opponent that is read

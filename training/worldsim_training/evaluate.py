@@ -229,13 +229,17 @@ def table(report: dict) -> str:
             f"  {h:>2} ahead {_interval(r, f'gain_{h}_db', '+.2f')} dB, PSNR {_psnrs(r, h)}{_other_luck(r, h)}"
             for h in horizons
         ),
-        "sign test, share of the real game's own score",
-        f"  {_interval(r, 'sign_test_share', '.3f')},"
-        f" world {r['sign_test_score']:.2f}, real {r['sign_test_real_score']:.2f}, {r['sign_test_states']} states",
+        *(_sign_lines(r) if "sign_test_share" in r else ()),
         *(_rollout_lines(r) if "collapsed" in r else ()),
         *_battery_lines(r),
     ]
     return "\n".join(lines)
+
+
+def _sign_lines(r: Mapping) -> list[str]:
+    share, own = _interval(r, "sign_test_share", ".3f"), f"world {r['sign_test_score']:.2f}"
+    seen = f"real {r['sign_test_real_score']:.2f}, {r['sign_test_states']} states"
+    return ["sign test, share of the real game's own score", f"  {share}, {own}, {seen}"]
 
 
 def _rollout_lines(r: Mapping) -> list[str]:

@@ -78,7 +78,7 @@ class Evaluation:
 
     `ledger` keeps finished parts. `world` is what another process may load; without it determinism is tried within
     this one. `teacher` is the same world with its many-step teacher, for the battery. Raises ValueError where the world
-    and the game do not fit or the sign test fails on the real game; the other instruments' refusals are told.
+    and the game do not fit; instruments that fail on the real game are refused, and told so.
     """
 
     model: WorldModel
@@ -99,7 +99,7 @@ class Evaluation:
         """All figures, flat. One that has no meaning on what was seen is None."""
         self._open_streams()
         judge, checked = self._appointed  # every check of an instrument comes before the long work
-        trials, real = self._trials()
+        trials, real, unsigned = self._trials()
         moments = self.heldout.moments(
             self.plan.windows, past=self.model.info.window_frames, future=max(self.plan.horizons), rng=self._window_rng
         )
@@ -108,7 +108,7 @@ class Evaluation:
             settings = self._settings(bar.update)
             parts = [
                 self.ledger.part("gains", lambda: self._gains(moments, settings)),
-                self.ledger.part("signs", lambda: self._signs(trials, real, settings)),
+                self.ledger.part("signs", lambda: self._signs(trials, real, settings)) if trials else unsigned,
                 self.ledger.part("stability", lambda: self._stability(judge, settings)) if judge else {},
                 self._battery(judge, settings),
             ]
@@ -143,13 +143,16 @@ class Evaluation:
         except ValueError as error:
             return None, {"refused_collapse": str(error)}
 
-    def _trials(self) -> tuple[list[control.Trial], np.ndarray]:
-        """The sign test's trials and how the real game moves in them."""
+    def _trials(self) -> tuple[list[control.Trial], np.ndarray, Figures]:
+        """The sign test's trials and how the real game moves in them; none, and why, where the game fails by it."""
         past = self.model.info.window_frames
-        trials = control.choose_trials(self.game, self.heldout, self.plan.trials, past=past, rng=self._trial_rng)
-        real = control.real_displacements(self.game, self.heldout, trials)
-        _check_real_score(control.scores(real).mean())
-        return trials, real
+        try:
+            trials = control.choose_trials(self.game, self.heldout, self.plan.trials, past=past, rng=self._trial_rng)
+            real = control.real_displacements(self.game, self.heldout, trials)
+            _check_real_score(control.scores(real).mean())
+        except ValueError as error:
+            return [], np.empty((0, 2)), {"refused_sign_test": str(error)}
+        return trials, real, {}
 
     def _ceilings(self, moments: Sequence[Moment]) -> Figures:
         return _ceilings(self.game, self.heldout, moments, self.plan, self._luck_rng, progress=self.progress)

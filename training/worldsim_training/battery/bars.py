@@ -85,6 +85,7 @@ MEANT_FOR: dict[str, tuple[str, ...]] = {
 
 
 MEASURED_BY = {
+    "sign_test_share": "sign_test",
     "control_c": "control",
     "action_ratio": "actions",
     "counterfactual_displacement": "counterfactuals",
