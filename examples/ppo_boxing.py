@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 import worldsim  # noqa: F401 - registers the worldsim/... ids
 from worldsim.info import world_facts
-from worldsim.world_files import INDEX
+from worldsim.world_files import read_index
 from worldsim.worlds import world_path
 from worldsim_envs.games import game_class, make_game, source_game
 from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig, PolicyPlayer
@@ -114,8 +114,8 @@ class Imagined:
         how = {"world": config.world, "steps": config.denoising, "device": device}
         how |= {"autoreset_mode": AutoresetMode.SAME_STEP, "max_episode_steps": config.episode_steps}
         if config.openings:
-            index = json.loads((world_path(config.world) / INDEX).read_text())
-            moments = RecordedStarts(Recording.load(config.openings, "train"), index["world"]["window_frames"])
+            length = read_index(world_path(config.world))["world"]["window_frames"]
+            moments = RecordedStarts(Recording.load(config.openings, "train"), length)
             how |= {"start_loader": moments, "max_episode_steps": config.branch_steps}
         self.env = gym.make_vec("worldsim/World-v0", num_envs=config.num_envs, **how)
 
@@ -293,8 +293,7 @@ def resume(out: Path, config: Config, policy: PixelPolicy, optimizer) -> tuple[i
         return 0, [], 0.0
     tensors, notes = checkpoint.load(path)
     known = asdict(Config()) | notes["config"]
-    if known != asdict(config):
-        other = [key for key, value in asdict(config).items() if known[key] != value]
+    if other := [key for key, value in asdict(config).items() if known[key] != value]:
         raise SystemExit(f"{out} holds a run with another {', '.join(other)}; choose another --out")
     policy.load_state_dict(checkpoint.unpack("policy", tensors))
     checkpoint.unpack_adam(policy, optimizer, checkpoint.unpack("adam", tensors))

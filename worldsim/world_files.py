@@ -19,7 +19,7 @@ NOTES = (".md", ".jsonl")  # a card or log beside the weights may grow without c
 
 def read_index(folder: Path) -> dict:
     """What `WorldModel.save_pretrained` wrote of a world beside its networks; ValueError for another schema."""
-    index = json.loads((folder / INDEX).read_text())
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
     _check_schema(index.get("schema"), folder / INDEX)
     return index
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from worldsim.action import ActionSpec
-from worldsim.world_files import INDEX
+from worldsim.world_files import read_index
 from worldsim.worlds import world_path
 from worldsim_envs.games import matching_game
 from worldsim_envs.games.past import real_past
@@ -50,7 +49,7 @@ class SourceEnv(RealEnv):
     metadata = {"render_modes": [], "render_fps": 15}
 
     def __init__(self, world: str = "boxing", *, game: str | None = None) -> None:
-        index = json.loads((world_path(world) / INDEX).read_text(encoding="utf-8"))
+        index = read_index(world_path(world))
         facts, self.actions = index["world"], ActionSpec.from_json(index["actions"])
         kind = matching_game(facts["env_id"], (facts["height"], facts["width"]), self.actions, game)
         super().__init__(kind, max_episode_steps=kind.max_episode_steps)

@@ -276,6 +276,7 @@ def test_a_head_can_be_trained_on_and_one_of_other_rewards_is_refused(finished, 
     assert there == here
     config = json.loads((start / "config.json").read_text())
     other = shutil.copytree(start, tmp_path / "other")
+    assert run(tmp_path, *changes, f"world.outcomes.init={other}", stage="outcomes")  # the same head in another place
     (other / "config.json").write_text(json.dumps(config | {"rewards": [0.0, 2.0]}))
     shutil.rmtree(tmp_path / "run" / "outcomes")
     with pytest.raises(ValueError, match=r"other has rewards \[0.0, 2.0\]; this recording asks for \(0.0, 1.0\)"):

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import yaml
 
-from worldsim.info import CARD, INDEX
+from worldsim.info import CARD
+from worldsim.world_files import read_index
 from worldsim.worlds import MANIFEST, world_path
 from worldsim_training import npc_score
 from worldsim_training.battery.verdicts import FAIL, PASS, REFUSED, UNMEASURED, Gate, judge
@@ -56,7 +57,7 @@ def write_card(figures: Mapping, folder: Path, speed: Mapping | None = None, npc
             )
     present = folder / CARD
     header, lead, sections = _read(present.read_text(encoding="utf-8")) if present.is_file() else ({}, "", {})
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index = read_index(folder)
     header |= {key: value for key, value in HEADER.items() if key not in header}
     header["model-index"] = [{"name": figures["world"], "results": [_result(figures, speed), *_npc_result(npc)]}]
     told = dict(sections) or {"What it is": _network(index, folder)}

@@ -252,12 +252,15 @@ class Pipeline:
         world = self.world
         # What is off decides nothing by its other settings, and older runs do not name it.
         off = tuple(name for name in ("kept_", "drifted_") if not getattr(world.context, f"{name}share"))
+        stage = asdict(config)
+        if init := stage.pop("init", None):  # as the start: by what is in it, not by its place
+            stage["init"] = network_hash(Path(init))
         settings = {
             "game": world.game,
             "model": asdict(world.model),
             "data": asdict(world.data),
             "context": {key: value for key, value in asdict(world.context).items() if not key.startswith(off)},
-            "stage": {key: value for key, value in asdict(config).items() if (key, value) != ("init", None)},
+            "stage": stage,
             "shift": world.shift,
             "single_sigma": world.single_sigma,
             "start": start and network_hash(start),

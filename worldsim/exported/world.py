@@ -137,8 +137,10 @@ class OnnxWorld:
 
     def _shown(self, frame: np.ndarray, last: np.ndarray) -> np.ndarray:
         """As `worldsim.world_model.WorldModel.shown`: what hardly changes keeps its bytes."""
+        if not (still := self.info.get("still_levels", 0)):
+            return frame
         change = np.abs(frame.astype(np.int16) - last).max(axis=-1, keepdims=True)
-        return np.where(change <= self.info.get("still_levels", 0), last, frame)
+        return np.where(change <= still, last, frame)
 
     def _commit(self, memory: dict, frame: np.ndarray, vector: np.ndarray, known: bool) -> dict[str, np.ndarray]:
         words = {"frame": frame, "action": vector[None], "known": np.array([known])}
