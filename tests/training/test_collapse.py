@@ -1,20 +1,26 @@
 """The collapse test: real rollouts of one scene and of many, against broken copies of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from toy_game import ToyGame
+from toy_game import GRASS, ToyGame
 
 from worldsim_envs.encounter.scene import PLACES
 from worldsim_envs.games.encounter import Encounter
-from worldsim_training import collapse, mutants, stability
+from worldsim_training import collapse, evaluation, mutants, stability
 from worldsim_training.battery.broken import broken
 from worldsim_training.battery.simulator import Past, Played
 from worldsim_training.collect import record_episode
-from worldsim_training.heldout import Moment
+from worldsim_training.episodes import Episode
+from worldsim_training.heldout import HeldOut, Moment
 from worldsim_training.stability import Pay, appoint_judge, check_judge, make_mutants, rates
 
 FRAMES, OPENING = 160, 16
 MUTANTS = ("frozen", "blurred", "smeared", "noisy", "saturated", "faded", "player erased", "opponent erased")
+GROUNDS = ((150, 80, 60), (80, 60, 150), (60, 80, 150), (150, 60, 80))
+"""Other ground, as colourful as grass."""
+PLAN = evaluation.Plan(episodes=6, windows=1, horizons=(1,), trials=1, rollout_steps=FRAMES)
 RUINS = {"grey": "saturated", "black": "saturated", "colours drift": "saturated", "hard noise": "noise"}
 
 
@@ -78,6 +84,20 @@ def ruined(frames, name):
 def test_a_sprite_that_steps_aside_ends_its_stay():
     track = np.array([[5, 5], [5, 5], [5.4, 5], [7, 5], [7, 5], [np.nan, np.nan], [7, 5]], dtype=float)
     assert collapse.longest_stay(track) == 2
+
+
+@pytest.mark.parametrize(
+    ("unseen", "most"),
+    [
+        (np.zeros(200), 0),
+        (np.arange(200) >= 90, 110),  # gone for good
+        (np.arange(200) % 5 < 2, 26),  # two frames of five, over and over: of 64 at most 26
+        (np.arange(200) % 100 < 7, 7),  # now and then
+        (np.arange(10) % 2, 5),  # less than a block
+    ],
+)
+def test_a_sprite_that_comes_and_goes_is_missed_too(unseen, most):
+    assert collapse.most_unseen(unseen.astype(bool)) == most
 
 
 def test_no_real_rollout_collapses(judge, rollouts):
@@ -159,6 +179,61 @@ def test_a_view_that_only_a_short_episode_shows_is_no_collapse(game, judge, roll
     short = [turned[100:130:3]]
     wise = appoint_judge(game, rollouts[:3], rollouts[3:6], rollouts, opening_frames=4, episodes=rollouts[:3] + short)
     assert wise.signs(turned, turned[:4]).colour_distance < 2 < judge.signs(turned, turned[:4]).colour_distance
+
+
+def on_ground(frames, colour, first, last=FRAMES):
+    """A rollout of the toy game over other ground from one frame to another."""
+    frames = frames.copy()
+    shown = frames[first:last]
+    shown[(shown == GRASS).all(axis=-1)] = colour
+    return frames
+
+
+def appointed(game, shown):
+    """The judge that held-out episodes with these frames appoint; every third is in the third of that number."""
+    episodes = [Episode(each, np.zeros(len(each) - 1, int), np.zeros(len(each) - 1), ended=False) for each in shown]
+    heldout = HeldOut(episodes, ["random"] * len(shown), [{}] * len(shown))
+    return evaluation._appointed(game, heldout, PLAN, 4, np.random.default_rng(0))[0]
+
+
+def test_a_scene_that_any_held_out_episode_shows_is_real(game, rollouts):
+    short = [on_ground(rollouts[7], colour, 40)[40:100] for colour in GROUNDS[:3]]  # one in each third
+    judge = appointed(game, [*rollouts[:6], *short])
+    found = [judge.reasons(on_ground(rollouts[6], colour, 40)) for colour in GROUNDS]
+    assert found == [(), (), (), ("saturated",)]
+
+
+def test_a_judge_is_checked_by_real_rollouts_that_it_has_not_seen(game, rollouts):
+    shown = [*rollouts[:5], on_ground(rollouts[5], GROUNDS[0], 40)]
+    with pytest.raises(ValueError, match="collapse test refused: a real rollout is noise and saturated"):
+        appointed(game, shown)
+
+
+def test_a_judge_whom_more_real_episodes_make_blind_is_refused(game, rollouts):
+    """Where rollouts turn gaudy in the real game too, only the distance from all that is real tells a mutant."""
+    gaudy = [on_ground(frames, (20, 20, 230), 60, 130) for frames in rollouts[:4]]
+    shown = [*gaudy[:2], rollouts[4], *gaudy[2:]]
+    mutant = mutants.saturated(rollouts[6], 80)
+    assert "saturated" in appointed(game, shown).reasons(mutant)
+    with pytest.raises(ValueError, match="collapse test refused: a real rollout that was saturated is sound by it"):
+        appointed(game, [*shown, mutant[80:]])
+
+
+def test_more_real_episodes_change_what_is_near_and_nothing_else(judge, rollouts):
+    wide = judge.having_seen(rollouts[3:])
+    assert {name for name, value in vars(wide).items() if value is not vars(judge)[name]} == {"reference"}
+    own, more = vars(judge.reference), vars(wide.reference)
+    assert {name for name, value in more.items() if value is not own[name]} == {"frames", "colours"}
+    assert len(more["frames"]) == len(more["colours"]) == 3 * len(own["frames"])
+    far, near = (each.signs(rollouts[8], rollouts[8][:4]) for each in (judge, wide))
+    assert (near.colour_distance, near.nearest_db) == (0, pytest.approx(68.13, abs=0.01))
+    assert replace(near, **{name: vars(far)[name] for name in ("colour_distance", "nearest_db", "farthest_db")}) == far
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_judge_that_has_seen_all_real_rollouts_flags_their_broken_copies(name, judge, rollouts, copies):
+    mutant, expected = copies["toy"][name]
+    assert expected.intersection(judge.having_seen(rollouts).reasons(mutant))
 
 
 def test_an_erased_sprite_leaves_the_scene_that_was_behind_it(game, rollouts):

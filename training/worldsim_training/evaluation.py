@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 import torch
@@ -224,19 +225,22 @@ def fitted(plan: Plan, heldout: HeldOut) -> Plan:
 def _appointed(
     game: Game, heldout: HeldOut, plan: Plan, past: int, rng: np.random.Generator
 ) -> tuple[stability.Judge, dict[str, int]]:
-    """The collapse test, checked. Episodes are dealt into three: what the game looks like, the limits, the check.
+    """The collapse test, checked. Episodes are dealt into three: what the game looks like, the limits, the check; the
+    checked judge then sees the other two thirds as well, as a world may begin anywhere in all three.
 
     past: frames that the world remembers, and so the length of an opening.
     """
     thirds = heldout.thirds()
     looks, widths, checks = ([*heldout.cut(third, plan.rollout_steps)] for third in thirds)
-    episodes = [heldout.episodes[i].frames for i in thirds[0]]
+    episodes, *others = ([heldout.episodes[i].frames for i in third] for third in thirds)
     widths, checks = (_thinned(rollouts, plan.real_rollouts) for rollouts in (widths, checks))
     random = [i for i, policy in enumerate(heldout.policies) if policy == "random"]  # as the world will be played
     ends = [*heldout.cut(random, plan.rollout_steps)] or [*looks, *widths, *checks]
     scenes = {i: [*heldout.cut([i], plan.rollout_steps)] for i in range(len(heldout.episodes))}
     judge = stability.appoint_judge(game, looks, widths, ends, opening_frames=past, episodes=episodes, scenes=scenes)
     tried = stability.check_judge(judge, checks, rng)
+    judge = judge.having_seen([*chain(*others)])
+    stability.check_mutants(judge, checks, rng)  # what more is real must excuse none of them
     return judge, {"collapse_check_real_rollouts": len(checks), "collapse_check_mutants": tried}
 
 

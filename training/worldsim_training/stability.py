@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -54,6 +54,14 @@ class Judge:
         """Why one rollout that begins with its opening counts as collapsed; empty where it does not."""
         return collapse_reasons(self.signs(frames, frames[: self.opening_frames]), self.limits)
 
+    def having_seen(self, episodes: Sequence[np.ndarray]) -> Judge:
+        """The same judge once it has seen more real episodes: a world may begin in a scene that only they show.
+
+        For after `check_judge`, whose rollouts prove nothing to a judge that knows them; `check_mutants` then tries it
+        again. Limits and real ends stay.
+        """
+        return replace(self, reference=self.reference.showing(episodes))
+
     def against_real(self, ends: Sequence[np.ndarray], moments: Sequence[Moment]) -> dict[str, float]:
         """The last frames of rollouts from these moments against real ones: motion against all of them, what hangs on
         the scene against those of the same episodes."""
@@ -92,7 +100,7 @@ def appoint_judge(
 
 
 def check_judge(judge: Judge, rollouts: Sequence[np.ndarray], rng: np.random.Generator) -> int:
-    """Try the judge on real rollouts and on mutants of the first two; returns the number of mutants.
+    """Try the judge on real rollouts and on their mutants; returns the number of mutants.
 
     ValueError where a real rollout counts as collapsed or a mutant does not: then it may judge no world.
     """
@@ -100,6 +108,14 @@ def check_judge(judge: Judge, rollouts: Sequence[np.ndarray], rng: np.random.Gen
         signs = judge.signs(frames, frames[: judge.opening_frames])
         if reasons := collapse_reasons(signs, judge.limits):
             raise ValueError(f"collapse test refused: a real rollout is {' and '.join(reasons)} by it ({signs})")
+    return check_mutants(judge, rollouts, rng)
+
+
+def check_mutants(judge: Judge, rollouts: Sequence[np.ndarray], rng: np.random.Generator) -> int:
+    """Try the judge on mutants of the first two of these real rollouts; returns their number.
+
+    ValueError where one does not count as collapsed.
+    """
     tried = 0
     for frames in rollouts[:MUTATED_ROLLOUTS]:
         for name, (mutant, expected) in make_mutants(judge.game, frames, rng).items():
