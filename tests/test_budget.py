@@ -42,7 +42,7 @@ def most_held(model, state):
 def test_the_state_is_as_large_as_told_to_the_byte(tiny, worlds):
     model = WorldModel.from_pretrained(tiny)
     state = worlds_of(model, worlds)
-    tensors = [*state.cache.tensors().values(), state.noise.seeds, state.noise.used, state.last]
+    tensors = [*state.cache.tensors().values(), state.noise.seeds, state.noise.used, state.past]
     assert sum(each.numel() * each.element_size() for each in tensors) == state_bytes(model.denoiser.config, worlds)
 
 
@@ -65,7 +65,7 @@ def test_info_tells_the_memory_of_a_batch(tiny, capsys):
 def test_info_names_a_damaged_network_description(tiny, tmp_path):
     from worldsim.info import batch_facts
 
-    for file in ("manifest.json", "denoiser/config.json"):
+    for file in ("manifest.json", "denoiser/config.json", "heads/config.json"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_bytes((tiny / file).read_bytes())
     (tmp_path / "denoiser/config.json").write_text("{}")

@@ -80,7 +80,7 @@ def test_from_the_same_memory_an_exported_world_paints_the_torch_worlds_frame_bu
         off = np.abs(found.frame.astype(int) - right.frame[0].permute(1, 2, 0).numpy())
         assert off.max() <= still + 1 and (off > 0).mean() < 0.01
         assert (found.reward, found.ended) == (right.reward.item(), right.ended.item())
-        mine.last = right.frame[0].permute(1, 2, 0).numpy()
+        mine.past = (*mine.past[:-1], right.frame[0].permute(1, 2, 0).numpy())
         mine.memory = {name: tensor.numpy().copy() for name, tensor in state.cache.tensors().items()}
         assert mine.noise.used == state.noise.used.item()
 

@@ -308,7 +308,7 @@ def test_an_exported_world_keeps_and_commits_as_the_torch_world_does(tmp_path, s
     mine = exported.reset(start=0, seed=0)
     for action in actions_of(1, FRAMES):
         right, found = world.step(state, action, steps=steps), exported.step(mine, action[0].numpy(), steps=steps)
-        mine.last = right.frame[0].permute(1, 2, 0).numpy()
+        mine.past = (*mine.past[:-1], right.frame[0].permute(1, 2, 0).numpy())
         assert np.abs(found.frame.astype(int) - mine.last).max() <= 1
         for name, tensor in memory_of(state.cache).items():
             assert np.abs(mine.memory[name] - tensor.numpy()).max() < 0.05, name

@@ -21,7 +21,7 @@ def world():
 def contents(state):
     """Every byte of a state."""
     cache = state.cache
-    tensors = (*cache.keys, *cache.values, *cache.turned, cache.previous, cache.frames, state.last)
+    tensors = (*cache.keys, *cache.values, *cache.turned, cache.previous, cache.frames, state.past)
     noise = [torch.stack((state.noise.seeds, state.noise.used))]
     return [tensor.clone() for tensor in tensors], noise, state.step_count
 

@@ -13,15 +13,15 @@ SCRATCH = 1 << 20
 """What oneDNN takes once, for any number of worlds, on processors with matrix units (AMX)."""
 
 
-def state_bytes(config: Mapping, worlds: int) -> int:
+def state_bytes(config: Mapping, worlds: int, *, lag: int = 1) -> int:
     """What so many worlds are between two steps, to the byte: keys, values, turned keys, one call's, frames, noise.
 
-    config: of the denoiser, as its `config.json` has it; the weights are bfloat16.
+    config: of the denoiser, as its `config.json` has it; the weights are bfloat16. lag: of the heads.
     """
     layers = len(range(0, config["depth"], config["temporal_every"]))
     remembered = layers * _tokens(config) * config["dim"] * (3 * config["window"] + 2) * HALF
     frame = config["channels"] * config["height"] * config["width"]
-    return worlds * (remembered + frame * HALF + frame + 3 * LONG)
+    return worlds * (remembered + frame * HALF + lag * frame + 3 * LONG)
 
 
 def working_bytes(config: Mapping, worlds: int) -> int:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from worldsim.cache import KVCache, rotate
 from worldsim.exported.folder import ARRAYS, GRAPHS, INDEX, SCHEMA, WEIGHTS, graph_file
+from worldsim.heads import before_of
 from worldsim.models.dit import CausalDiT
 from worldsim.noise import quantiles
 from worldsim.world_files import write_manifest
@@ -138,7 +139,7 @@ def _passes(world: WorldModel) -> dict[str, tuple[nn.Module, dict[str, Tensor], 
     denoise = {"x_t": frame, "sigma": torch.ones(1), "action": action, **memory}
     commit = {"frame": frame, "action": action, "known": torch.ones(1, dtype=torch.bool), **memory}
     keep = {"frame": frame, **everything}
-    heads = {"before": frame, "after": frame.clone()}
+    heads = {"before": before_of(frame.expand(1, world.heads.config.lag, -1, -1, -1)), "after": frame.clone()}
     works = (
         (DenoisePass(network), denoise, ["x_0", *(name for name in everything if name not in memory)]),
         (CommitPass(network), commit, [f"new.{name}" for name in memory]),
@@ -223,7 +224,8 @@ def _write_facts(world: WorldModel, folder: Path, precision: str) -> None:
     info = world.info
     index = {"schema": SCHEMA, "precision": precision, "checkpoint": world.fingerprint, "world": asdict(info)}
     index["sigmas"] = {steps: info.sigmas(steps) for steps in info.step_choices}
-    index |= {"rewards": list(world.heads.config.rewards), "actions": world.actions.to_json()}
+    index |= {"rewards": list(world.heads.config.rewards), "lag": world.heads.config.lag}
+    index |= {"actions": world.actions.to_json()}
     (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
     edges, slopes = (table.numpy() for table in quantiles(torch.device("cpu")))
     starts = {"frames": world.starts.frames, "actions": world.starts.actions}

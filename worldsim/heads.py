@@ -1,4 +1,4 @@
-"""The outcome head, which reads reward and episode end off two consecutive frames."""
+"""The outcome head, which reads reward and episode end off two consecutive frames, and maybe an earlier one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ class OutcomeHead(ModelMixin, ConfigMixin):
     """Classifier of the transition between two frames: which of the game's reward values, and whether it ended.
 
     rewards: the reward values the game gives, in ascending order; the head picks one of them.
+    lag: above 1 the head is also shown the frame of `lag` steps before the new one, for a game that ends so long after
+    the last change that announces it, as on a clock's last second.
     """
 
     @register_to_config
@@ -26,12 +28,15 @@ class OutcomeHead(ModelMixin, ConfigMixin):
         rewards: tuple[float, ...] = (-1.0, 0.0, 1.0),
         channels: int = 3,
         width_conv: int = 32,
+        lag: int = 1,
     ) -> None:
         super().__init__()
-        wide = 2 * width_conv
+        if lag < 1:
+            raise ValueError(f"lag={lag}; the nearest frame before the new one is 1 step before it")
+        wide, frames = 2 * width_conv, 2 if lag == 1 else 3
         self.net = nn.Sequential(
             nn.PixelUnshuffle(2),
-            nn.Conv2d(8 * channels, width_conv, 3, padding=1),
+            nn.Conv2d(4 * frames * channels, width_conv, 3, padding=1),
             nn.SiLU(),
             nn.Conv2d(width_conv, wide, 3, stride=2, padding=1),
             nn.SiLU(),
@@ -44,7 +49,10 @@ class OutcomeHead(ModelMixin, ConfigMixin):
         )
 
     def forward(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames (B, C, H, W) in [-1, 1] -> reward logits (B, R) and end logit (B,), both float32."""
+        """Frames (B, C, H, W) in [-1, 1] -> reward logits (B, R) and end logit (B,), both float32.
+
+        before: with a lag (B, 2C, H, W), as `before_of` answers.
+        """
         out = self.net(torch.cat((before, after), dim=1).to(self.net[1].weight.dtype)).float()
         return out[:, :-1], out[:, -1]
 
@@ -52,6 +60,12 @@ class OutcomeHead(ModelMixin, ConfigMixin):
     def read(self, before: Tensor, after: Tensor) -> tuple[Tensor, Tensor]:
         """The likeliest reward value and the log-odds of the episode's end, both (B,) float32."""
         return likeliest(*self(before, after), self.config.rewards)
+
+
+def before_of(past: Tensor) -> Tensor:
+    """What a head is shown beside the new frame, of the last `lag` frames (B, lag, C, H, W), oldest first: the last one
+    (B, C, H, W), or with a lag above 1 the first and the last (B, 2C, H, W)."""
+    return past[:, -1] if past.shape[1] == 1 else torch.cat((past[:, 0], past[:, -1]), dim=1)
 
 
 def likeliest(reward_logits: Tensor, end_logit: Tensor, rewards: Sequence[float]) -> tuple[Tensor, Tensor]:

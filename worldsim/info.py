@@ -16,7 +16,7 @@ from worldsim.world_files import INDEX
 from worldsim.worlds import MANIFEST, list_worlds, world_path
 
 CARD = "README.md"
-NETWORK = "denoiser/config.json"
+NETWORK, HEADS = "denoiser/config.json", "heads/config.json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,9 +56,9 @@ def world_facts(name: str | Path) -> dict[str, str]:
 def batch_facts(name: str | Path, worlds: int) -> dict[str, str]:
     """Fact -> text of the memory that so many worlds at once take, beside Python and torch themselves."""
     folder = world_path(name)
-    config, files = _read(folder / NETWORK), _read(folder / MANIFEST)
+    config, heads, files = (_read(folder / file) for file in (NETWORK, HEADS, MANIFEST))
     try:
-        state, work = state_bytes(config, worlds), working_bytes(config, worlds)
+        state, work = state_bytes(config, worlds, lag=heads.get("lag", 1)), working_bytes(config, worlds)
         weights = sum(entry["bytes"] for file, entry in files["files"].items() if file.endswith(".safetensors"))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"world folder '{folder}' is damaged: {NETWORK} or {MANIFEST} lacks {error}") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from worldsim.heads import before_of
 from worldsim.rollout import commit_and_next_frame, leave_at, next_frame
 from worldsim.sampler import FewStepSampler
 from worldsim.world_model import Step, WorldModel, WorldState
@@ -37,9 +38,9 @@ class LateCommit:
         painted = self._painted(sampler, action)
         frame, sound = model.shown(painted, state.last)
         after = model.codec.encode(frame)
-        reward, odds = model.reader.read(model.codec.encode(state.last), after)
+        reward, odds = model.reader.read(model.codec.encode(before_of(state.past)), after)
         self._owed = after, action
-        state.last, state.step_count = frame.clone(), state.step_count + 1
+        state.show(frame)
         return Step(frame, reward.masked_fill(~sound, torch.nan), model.ended(odds, state.noise))
 
     @torch.no_grad()

@@ -17,7 +17,7 @@ from worldsim import engine
 from worldsim.action import ActionSpec
 from worldsim.cache import KVCache
 from worldsim.codec import PixelCodec
-from worldsim.heads import OutcomeHead
+from worldsim.heads import OutcomeHead, before_of
 from worldsim.models.dit import CausalDiT
 from worldsim.noise import NoiseStream
 from worldsim.rollout import Sampler, at_level, leave_at, next_frame, remember
@@ -120,13 +120,12 @@ class WorldModel:
         self._check_past(frames, actions, seeds)
         cache = self.painter.new_cache(len(frames))
         remember(self.painter, cache, self._to_network(frames), actions.to(self.device))
-        return WorldState(cache, NoiseStream.of(seeds, self.device), frames[:, -1].to(self.device, copy=True))
+        return WorldState(cache, NoiseStream.of(seeds, self.device), self._past(frames.to(self.device)))
 
     def empty_state(self) -> WorldState:
         """One world without a past: the form that every state of one of these worlds has."""
-        size = (1, 3, self.info.height, self.info.width)
-        last = torch.zeros(size, dtype=torch.uint8, device=self.device)
-        return WorldState(self.painter.new_cache(1), NoiseStream.of([0], self.device), last)
+        frame = torch.zeros(1, 1, 3, self.info.height, self.info.width, dtype=torch.uint8, device=self.device)
+        return WorldState(self.painter.new_cache(1), NoiseStream.of([0], self.device), self._past(frame))
 
     def step(self, state: WorldState, action: Tensor, *, steps: int | None = None, doubt: bool = False) -> Step:
         """Change the state by one frame under action (B, A) float32, painted in `steps` network calls (1, 2 or 4).
@@ -186,10 +185,9 @@ class WorldModel:
         self._check_frame(state, frame)
         is_pending, frame = frame is state.painted, frame.to(self.device)
         commit = self._commit_frame if self._graphs is None else self._graphs.commit
-        reward, odds = commit(frame, state.last, self._sent(action), state.cache, is_pending)
+        reward, odds = commit(frame, before_of(state.past), self._sent(action), state.cache, is_pending)
         state.painted = None
-        state.last = frame.clone()
-        state.step_count += 1
+        state.show(frame)
         return Step(frame, reward, self.ended(odds, state.noise))
 
     def ended(self, odds: Tensor, noise: NoiseStream) -> Tensor:
@@ -226,15 +224,20 @@ class WorldModel:
         return torch.where(stays, last, frame), sound
 
     def _commit_frame(
-        self, frame: Tensor, last: Tensor, action: Tensor, cache: KVCache, is_pending: bool
+        self, frame: Tensor, before: Tensor, action: Tensor, cache: KVCache, is_pending: bool
     ) -> tuple[Tensor, Tensor]:
         painted = self.codec.encode(frame)
-        outcome = self.reader.read(self.codec.encode(last), painted)
+        outcome = self.reader.read(self.codec.encode(before), painted)
         if is_pending:
             self.painter.keep(painted, cache)
         else:
             self.painter.commit(painted, action, cache)
         return outcome
+
+    def _past(self, frames: Tensor) -> Tensor:
+        """The last `lag` of K frames (B, K, ...), a copy; where there are fewer the first stands for those before."""
+        lag = self.heads.config.lag
+        return frames[:, torch.arange(frames.shape[1] - lag, frames.shape[1]).clamp(min=0)]
 
     def _sent(self, action: Tensor) -> Tensor:
         """The action where the network is, without waiting for a GPU's earlier work."""

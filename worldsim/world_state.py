@@ -15,7 +15,7 @@ from torch import Tensor
 from worldsim.cache import KVCache
 from worldsim.noise import NoiseStream
 
-SCHEMA = 2
+SCHEMA = 3
 HEADER = "worldsim.state"
 """Key of the JSON description in the file's own header."""
 
@@ -26,11 +26,21 @@ class WorldState:
 
     cache: KVCache
     noise: NoiseStream
-    last: Tensor
-    """(B, 3, H, W) uint8, the frame now on the screen: the heads' memory."""
+    past: Tensor
+    """(B, lag, 3, H, W) uint8, the frames that were on the screen, the present one last: the heads' memory."""
     step_count: int = 0
     painted: Tensor | None = None
     """The frame whose last call has left its keys and values in the cache, until it is committed."""
+
+    @property
+    def last(self) -> Tensor:
+        """(B, 3, H, W) uint8, the frame now on the screen."""
+        return self.past[:, -1]
+
+    def show(self, frame: Tensor) -> None:
+        """Change the state: `frame` (B, 3, H, W) uint8 is on the screen, a step later."""
+        self.past = torch.cat((self.past[:, 1:], frame[:, None]), dim=1)
+        self.step_count += 1
 
     def clone(self) -> WorldState:
         """An independent copy that continues exactly as this one would."""
@@ -40,18 +50,18 @@ class WorldState:
 
     def with_noise(self, seed: int) -> WorldState:
         """An independent copy of one world whose noise begins at that seed."""
-        noise = NoiseStream.of([seed], self.last.device)
-        return WorldState(self.cache.clone(), noise, self.last.clone(), self.step_count)
+        noise = NoiseStream.of([seed], self.past.device)
+        return WorldState(self.cache.clone(), noise, self.past.clone(), self.step_count)
 
     def select(self, worlds: Sequence[int]) -> WorldState:
         """An independent copy of these worlds, in this order; the same one may be named twice."""
         cache, noise = self.cache.select(worlds), self.noise.select(worlds)
-        return WorldState(cache, noise, self.last[list(worlds)], self.step_count)
+        return WorldState(cache, noise, self.past[list(worlds)], self.step_count)
 
     def put(self, worlds: Sequence[int], state: WorldState) -> None:
         """Change these worlds into copies of those of `state`, one each; the others keep their bytes."""
         self.cache.put(worlds, state.cache)
-        self.last[list(worlds)] = state.last
+        self.past[list(worlds)] = state.past
         self.noise.put(worlds, state.noise)
         self.painted = None
 
@@ -60,13 +70,13 @@ class WorldState:
         """Copies of all worlds of the given states as one batch; the step count is the first one's."""
         cache = KVCache.join([state.cache for state in states])
         noise = NoiseStream.join([state.noise for state in states])
-        return cls(cache, noise, torch.cat([state.last for state in states]), states[0].step_count)
+        return cls(cache, noise, torch.cat([state.past for state in states]), states[0].step_count)
 
     def to(self, device: torch.device | str) -> WorldState:
         """An independent copy on that device."""
         copied = self.clone()
-        copied.cache, copied.noise, copied.last = (
-            each.to(device) for each in (copied.cache, copied.noise, copied.last)
+        copied.cache, copied.noise, copied.past = (
+            each.to(device) for each in (copied.cache, copied.noise, copied.past)
         )
         return copied
 
@@ -76,7 +86,7 @@ class WorldState:
         checkpoint: the world's `fingerprint`; facts: JSON data to keep beside it.
         """
         tensors = {f"cache.{name}": tensor for name, tensor in self.cache.remembered().items()}
-        tensors["last"] = self.last
+        tensors["past"] = self.past
         tensors["noise.seeds"], tensors["noise.used"] = self.noise.seeds, self.noise.used
         header = {"schema": SCHEMA, "checkpoint": checkpoint, "step_count": self.step_count, "facts": dict(facts or {})}
         path = Path(path)
@@ -93,7 +103,7 @@ class WorldState:
         try:
             stored = {name.removeprefix("cache."): tensors[name] for name in tensors if name.startswith("cache.")}
             noise = _noise(tensors)
-            state = cls(KVCache.of(stored), noise, tensors["last"], int(header["step_count"]))
+            state = cls(KVCache.of(stored), noise, tensors["past"], int(header["step_count"]))
             return state, str(header["checkpoint"]), dict(header["facts"])
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise ValueError(f"state file '{path}' is damaged ({error!r}); save the state again") from None
@@ -101,7 +111,7 @@ class WorldState:
 
 def check_same_form(state: WorldState, right: WorldState) -> None:
     """ValueError in one line unless both hold one and the same kind of world: sizes and types of every tensor."""
-    theirs, ours = state.cache.tensors() | {"last": state.last}, right.cache.tensors() | {"last": right.last}
+    theirs, ours = state.cache.tensors() | {"past": state.past}, right.cache.tensors() | {"past": right.past}
     if set(theirs) != set(ours):
         raise ValueError("this state is of another network; load one that was saved in this world")
     for name, tensor in theirs.items():
@@ -112,7 +122,7 @@ def check_same_form(state: WorldState, right: WorldState) -> None:
 
 def _noise(tensors: Mapping[str, Tensor]) -> NoiseStream:
     stream = NoiseStream(tensors["noise.seeds"], tensors["noise.used"])
-    if any(each.dtype != torch.int64 or each.shape != tensors["last"].shape[:1] for each in vars(stream).values()):
+    if any(each.dtype != torch.int64 or each.shape != tensors["past"].shape[:1] for each in vars(stream).values()):
         raise ValueError("its noise needs two int64 a world")
     return stream
 

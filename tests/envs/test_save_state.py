@@ -179,9 +179,9 @@ BAD_FILES = {
     "no facts": (lambda path: altered(path, header={"facts": {}}), ValueError, "save the state again"),
     "odd facts": (lambda path: altered(path, header={"facts": {"lives": 3}}), ValueError, "save the state again"),
     "another size": (
-        lambda path: altered(path, tensors={"last": torch.zeros(1, 3, 8, 8, dtype=torch.uint8)}),
+        lambda path: altered(path, tensors={"past": torch.zeros(1, 1, 3, 8, 8, dtype=torch.uint8)}),
         ValueError,
-        "last is (1, 3, 8, 8)",
+        "past is (1, 1, 3, 8, 8)",
     ),
     "another precision": (
         lambda path: altered(path, tensors={"cache.previous": torch.zeros(1, 3, 48, 64)}),

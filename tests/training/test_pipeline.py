@@ -246,6 +246,8 @@ def test_a_stage_trained_from_another_teacher_or_model_is_refused(finished, tmp_
 def test_what_is_off_is_not_named_so_that_older_runs_go_on_and_what_is_on_is(finished):
     context = checkpoint.load_notes(finished / "run" / "teacher_forcing" / loop.CHECKPOINT)["settings"]["context"]
     assert "painted_share" in context and not [key for key in context if key.startswith(("kept_", "drifted_"))]
+    outcomes = checkpoint.load_notes(finished / "run" / "outcomes" / loop.CHECKPOINT)["settings"]["stage"]
+    assert "end_share" in outcomes and "lag" not in outcomes
     with pytest.raises(ValueError, match="teacher_forcing was trained with context.drifted_share None, now it is 0.5"):
         run(finished, "world.context.drifted_share=0.5", stage="teacher_forcing")
 
@@ -281,6 +283,18 @@ def test_a_head_can_be_trained_on_and_one_of_other_rewards_is_refused(finished, 
     shutil.rmtree(tmp_path / "run" / "outcomes")
     with pytest.raises(ValueError, match=r"other has rewards \[0.0, 2.0\]; this recording asks for \(0.0, 1.0\)"):
         run(tmp_path, *changes, f"world.outcomes.init={other}", stage="outcomes")
+
+
+def test_a_head_looks_back_as_far_as_it_is_told_to_but_not_beyond_its_clips(finished, tmp_path):
+    shutil.copytree(finished / "run" / "consistency", tmp_path / "run" / "consistency")
+    changes = (f"world.data.folder={finished / 'data'}", "world.outcomes.loop.steps=2", "world.outcomes.loop.warmup=1")
+    assert run(tmp_path, *changes, "world.outcomes.lag=3", stage="outcomes")
+    assert run(tmp_path, *changes, "world.outcomes.lag=3", stage="export")
+    world = WorldModel.from_pretrained(tmp_path / "run" / "world")
+    assert world.heads.config.lag == 3 and world.empty_state().past.shape[1] == 3
+    shutil.rmtree(tmp_path / "run" / "outcomes")
+    with pytest.raises(ValueError, match="a clip must be longer than the head looks back"):
+        run(tmp_path, *changes, "world.outcomes.lag=99", stage="outcomes")
 
 
 def test_a_recording_with_other_actions_is_refused_with_both(finished, tmp_path):

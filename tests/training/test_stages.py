@@ -7,7 +7,7 @@ from dot_game import BOTTOM, CHANNELS, HEIGHT, RIGHT, WIDTH, dot_recording, dot_
 from tiny import tiny_denoiser
 
 from worldsim.codec import PixelCodec
-from worldsim.heads import OutcomeHead, outcome_loss
+from worldsim.heads import OutcomeHead, before_of, outcome_loss
 from worldsim.models.dit import CausalDiT
 from worldsim.sampler import FewStepSampler, euler_step, step_sigmas
 from worldsim_training import journal, loop, validate
@@ -261,3 +261,44 @@ def test_without_a_painter_the_head_learns_off_real_frames_alone(recording):
     answer = head(real[:, :-1].flatten(0, 1), real[:, 1:].flatten(0, 1))
     rewards, ended = clip.rewards[:, 1:].flatten(), clip.ended[:, 1:].flatten()
     assert torch.equal(loss, outcome_loss(*answer, rewards, ended, torch.tensor((0.0, 1.0))))
+
+
+def test_a_head_that_looks_back_learns_off_the_transitions_whose_earlier_frame_the_clip_shows(recording):
+    head = OutcomeHead(HEIGHT, WIDTH, (0.0, 1.0), width_conv=8, lag=3)
+    clip = ClipSampler(recording, 6, 8, seed=9).sample()
+    loss = Outcomes(head, None, FewStepSampler((1.0,))).loss(clip, torch.Generator().manual_seed(0))
+    real = PixelCodec().encode(clip.frames)
+    told = [head(torch.cat((real[:, new - 3], real[:, new - 1]), dim=1), real[:, new]) for new in (3, 4, 5)]
+    answer = [torch.cat(parts) for parts in zip(*told, strict=True)]
+    rewards, ended = clip.rewards[:, 3:].T.flatten(), clip.ended[:, 3:].T.flatten()
+    assert torch.allclose(loss, outcome_loss(*answer, rewards, ended, torch.tensor((0.0, 1.0))), atol=1e-6)
+
+
+def test_a_head_that_looks_back_learns_an_end_that_comes_so_long_after_what_announces_it():
+    """The lamp at the top goes on for good; from the third step after that on the game is over."""
+    rng = np.random.default_rng(0)
+
+    def clip():
+        on = torch.from_numpy(rng.integers(1, 9, size=(32, 1)))
+        frames = torch.full((32, 8, 3, HEIGHT, WIDTH), 40, dtype=torch.uint8)
+        frames[:, :, :, :4] = torch.where(torch.arange(8) >= on, 255, 0)[..., None, None, None].to(torch.uint8)
+        zeros = torch.zeros(32, 8)
+        return Clip(frames, zeros[..., None], zeros > -1, zeros, torch.arange(8) >= on + 3)
+
+    odds = {}
+    for lag in (1, 3):
+        torch.manual_seed(0)
+        head = OutcomeHead(HEIGHT, WIDTH, (0.0,), width_conv=8, lag=lag)
+        stage = Outcomes(head, None, FewStepSampler((1.0,)))
+        optimiser = torch.optim.Adam(head.parameters(), 3e-3)
+        for _ in range(150):
+            optimiser.zero_grad()
+            stage.loss(clip(), torch.Generator()).backward()
+            optimiser.step()
+        held_out = clip()
+        real = PixelCodec().encode(held_out.frames)
+        past = torch.stack([real[:, new - lag : new] for new in range(3, 8)], dim=1).flatten(0, 1)
+        _, odds[lag] = head.read(before_of(past), real[:, 3:].flatten(0, 1))
+    ended = held_out.ended[:, 3:].flatten()
+    wrong = {lag: (each > 0).ne(ended).float().mean() for lag, each in odds.items()}
+    assert wrong[3] == 0 and wrong[1] > 0.1  # two frames of a lit lamp are alike

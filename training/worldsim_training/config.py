@@ -187,6 +187,8 @@ class DmdConfig:
 class OutcomesConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     width: int = 32
+    lag: int = 1
+    """Steps before the new frame of the earliest frame that the head is shown; see `worldsim.heads.OutcomeHead`."""
     reward_share: float = 0.4
     """Share of clips drawn around a reward."""
     end_share: float = 0.1

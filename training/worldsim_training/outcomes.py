@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from worldsim.codec import PixelCodec
-from worldsim.heads import OutcomeHead, outcome_loss
+from worldsim.heads import OutcomeHead, before_of, outcome_loss
 from worldsim.models.dit import CausalDiT
 from worldsim.sampler import FewStepSampler
 from worldsim_training import draws
@@ -18,7 +18,8 @@ from worldsim_training.loop import average_of
 class Outcomes:
     """Cross-entropy on each transition of a clip, shown as real, as painted from real, or as painted twice in a row.
 
-    Without a painter all are shown as real.
+    Without a painter all are shown as real. A head with a lag learns from those transitions of which the clip shows the
+    frame so long before.
     """
 
     name = "outcomes"
@@ -33,9 +34,12 @@ class Outcomes:
     def loss(self, clip: Clip, generator: torch.Generator) -> Tensor:
         real = self.codec.encode(clip.frames)
         before, after = self._shown(real, clip, generator) if self.painter else (real[:, :-1], real[:, 1:])
-        values = torch.tensor(self.student.config.rewards, device=real.device)
-        rewards, ended = clip.rewards[:, 1:].flatten(), clip.ended[:, 1:].flatten()
-        return outcome_loss(*self.student(before.flatten(0, 1), after.flatten(0, 1)), rewards, ended, values)
+        values, lag = torch.tensor(self.student.config.rewards, device=real.device), self.student.config.lag
+        count = before.shape[1] - lag + 1
+        past = torch.stack([before[:, at : at + count] for at in sorted({0, lag - 1})], dim=2).flatten(0, 1)
+        rewards, ended = clip.rewards[:, lag:].flatten(), clip.ended[:, lag:].flatten()
+        told = self.student(before_of(past), after[:, lag - 1 :].flatten(0, 1))
+        return outcome_loss(*told, rewards, ended, values)
 
     def _shown(self, real: Tensor, clip: Clip, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """The frames (B, T - 1, C, H, W) before and after each step, a third of each kind."""

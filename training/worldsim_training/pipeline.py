@@ -150,6 +150,9 @@ class Pipeline:
             painter = self._load(start) if config.painted else None
             if painter:
                 self._compile(painter)
+            if config.lag >= self.world.data.clip_frames:
+                seen = f"outcomes.lag={config.lag} and data.clip_frames={self.world.data.clip_frames}"
+                raise ValueError(f"{seen}; a clip must be longer than the head looks back")
             clips = self._clips(config, reward_share=config.reward_share, end_share=config.end_share)
             return Outcomes(head, painter, self._few_step(2)), clips
 
@@ -253,6 +256,8 @@ class Pipeline:
         # What is off decides nothing by its other settings, and older runs do not name it.
         off = tuple(name for name in ("kept_", "drifted_") if not getattr(world.context, f"{name}share"))
         stage = asdict(config)
+        if stage.get("lag") == 1:
+            del stage["lag"]
         if init := stage.pop("init", None):  # as the start: by what is in it, not by its place
             stage["init"] = network_hash(Path(init))
         settings = {
@@ -350,7 +355,8 @@ class Pipeline:
 
     def _head(self, config: OutcomesConfig, rewards: tuple[float, ...]) -> OutcomeHead:
         """An outcome head for these rewards, fresh or from `init`. ValueError where that one is another's."""
-        asked = {"height": self.game.height, "width": self.game.width, "rewards": rewards, "width_conv": config.width}
+        asked = {"height": self.game.height, "width": self.game.width, "rewards": rewards}
+        asked |= {"width_conv": config.width, "lag": config.lag}
         if config.init is None:
             return OutcomeHead(**asked)
         head = OutcomeHead.from_pretrained(

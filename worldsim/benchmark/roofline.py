@@ -8,6 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from worldsim.heads import before_of
 from worldsim.rollout import leave_at
 from worldsim.world_model import WorldModel
 
@@ -40,7 +41,7 @@ def frame_gflop(model: WorldModel, steps: int) -> float:
         with FlopCounterMode(display=False) as rest:
             if leave_at(model.sampler(steps)) is None:
                 network.commit(frame, action, cache)
-            model.heads(frame, frame)
+            model.heads(before_of(frame.expand(1, model.heads.config.lag, -1, -1, -1)), frame)
     return (steps * call.get_total_flops() + rest.get_total_flops()) / 1e9
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from worldsim.benchmark.playing import picture, random_action, synchronise
 from worldsim.engine.graphs import Recorded
+from worldsim.heads import before_of
 from worldsim.world_model import WorldModel, WorldState
 
 STAGE_FRAMES = 60
@@ -30,7 +31,7 @@ def time_stages(
     clock, worlds, read = _Clock(model), len(state.last), None
     for _ in range(frames):
         action = random_action(model, rng, worlds)
-        before = model.codec.encode(state.last)
+        before = model.codec.encode(before_of(state.past))
         with clock("paint"):
             frame = model.paint(state, action, steps=steps)
         after = model.codec.encode(frame)

@@ -18,8 +18,8 @@ Paint = Callable[[Hashable, NoiseStream, Tensor, Tensor, KVCache], tuple[Tensor,
 """(sampler, noise, frame now shown, action, memory) -> next frame and whether it is sound; moves the noise on."""
 
 Commit = Callable[[Tensor, Tensor, Tensor, KVCache, bool], tuple[Tensor, Tensor]]
-"""(frame, the one before it, action, memory, whether its last call has left it there) -> reward and the end's log-odds;
-changes the memory."""
+"""(frame, what the heads see before it, action, memory, whether its last call has left it there) -> reward and log-odds
+of the end; changes the memory."""
 
 STAGES = 3
 """Numbers of worlds whose graphs are kept; one more drops those recorded first."""
@@ -62,15 +62,15 @@ class FrameGraphs:
         return frame, sound
 
     def commit(
-        self, frame: Tensor, last: Tensor, action: Tensor, cache: KVCache, is_pending: bool
+        self, frame: Tensor, before: Tensor, action: Tensor, cache: KVCache, is_pending: bool
     ) -> tuple[Tensor, Tensor]:
         """As the `commit` that was given."""
 
         def work(place: KVCache, *given: Tensor) -> tuple[Tensor, ...]:
             return self._commit(*given, place, is_pending)
 
-        answer = self._replay(("commit", is_pending), work, cache, frame, last, action)
-        return self._commit(frame, last, action, cache, is_pending) if answer is None else answer
+        answer = self._replay(("commit", is_pending), work, cache, frame, before, action)
+        return self._commit(frame, before, action, cache, is_pending) if answer is None else answer
 
     def _replay(
         self, name: Hashable, work: Callable[..., Any], cache: KVCache, *inputs: Tensor

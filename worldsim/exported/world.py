@@ -27,11 +27,16 @@ class OnnxState:
     memory: dict[str, np.ndarray]
     """As `worldsim.cache.KVCache.remembered`; a commit answers new arrays and never changes these."""
     noise: Stream
-    last: np.ndarray
-    """(H, W, 3) uint8, the frame now on the screen."""
+    past: tuple[np.ndarray, ...]
+    """(H, W, 3) uint8 each, the frames that were on the screen, the present one last: the heads' memory."""
     held: np.ndarray
     """(A,) channel vector of the last action, with the conditions that hold; never changed in place."""
     step_count: int = 0
+
+    @property
+    def last(self) -> np.ndarray:
+        """(H, W, 3) uint8, the frame now on the screen."""
+        return self.past[-1]
 
     def clone(self) -> OnnxState:
         """An independent copy that continues exactly as this one would: a save state."""
@@ -63,6 +68,8 @@ class OnnxWorld:
         self.sigmas = {int(steps): tuple(levels) for steps, levels in index["sigmas"].items()}
         """Denoising steps a frame -> the noise levels of their network calls."""
         self.rewards = np.array(index["rewards"], np.float32)
+        self.lag = index.get("lag", 1)
+        """Frames that the heads look back on, as `worldsim.heads.OutcomeHead`'s."""
         self.start_frames, self.start_actions = arrays["frames"], arrays["actions"]
         """(S, K, H, W, 3) uint8; (S, K-1[, A]) native actions between them."""
         self.quantiles = Quantiles(arrays["edges"], arrays["slopes"])
@@ -84,7 +91,7 @@ class OnnxWorld:
         held = self.actions.condition_vector(conditions)
         if conditions is None and len(actions):
             held = self.actions.hold(actions[-1], held)
-        state = OnnxState(self._graphs["commit"].empty_memory(), Stream(seed), frames[-1], held)
+        state = OnnxState(self._graphs["commit"].empty_memory(), Stream(seed), self._past(frames), held)
         unknown = np.zeros(self.actions.size, np.float32)
         for frame, action, known in zip(frames, (unknown, *actions), (False, *[True] * len(actions)), strict=True):
             state.memory = self._commit(state.memory, _to_network(frame), action, known)
@@ -101,14 +108,14 @@ class OnnxWorld:
         painted = np.clip(painted, -1.0, 1.0)
         sound = not np.isnan(painted).any()
         frame = self._shown(_to_pixels(painted), state.last) if sound else state.last
-        before, after = _to_network(state.last), _to_network(frame)
-        reward, ended = self._outcome(before, after, state.noise)
+        after = _to_network(frame)
+        reward, ended = self._outcome(self._before(state.past), after, state.noise)
         if levels[-1] <= self.info["kept_sigma"]:
             pending = pending if sound else {name: np.zeros_like(array) for name, array in pending.items()}
             state.memory = self._new_memory("keep", {"frame": after, **pending, **state.memory})
         else:
             state.memory = self._commit(state.memory, after, vector, True)
-        state.last, state.held, state.step_count = frame, vector, state.step_count + 1
+        state.past, state.held, state.step_count = (*state.past[1:], frame), vector, state.step_count + 1
         return OnnxStep(frame, reward if sound else float("nan"), ended)
 
     def conditions(self, state: OnnxState) -> dict[str, str]:
@@ -141,6 +148,15 @@ class OnnxWorld:
             return frame
         change = np.abs(frame.astype(np.int16) - last).max(axis=-1, keepdims=True)
         return np.where(change <= still, last, frame)
+
+    def _past(self, frames: np.ndarray) -> tuple[np.ndarray, ...]:
+        """As `worldsim.world_model.WorldModel`'s: the last `lag` frames, the first one for those before it."""
+        return tuple(frames[max(0, len(frames) - back)] for back in range(self.lag, 0, -1))
+
+    def _before(self, past: tuple[np.ndarray, ...]) -> np.ndarray:
+        """As `worldsim.heads.before_of`."""
+        shown = past if self.lag == 1 else (past[0], past[-1])
+        return np.concatenate([_to_network(frame) for frame in shown], axis=1)
 
     def _commit(self, memory: dict, frame: np.ndarray, vector: np.ndarray, known: bool) -> dict[str, np.ndarray]:
         words = {"frame": frame, "action": vector[None], "known": np.array([known])}
