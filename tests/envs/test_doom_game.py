@@ -3,6 +3,7 @@ import pytest
 
 from worldsim_envs.games import make_game
 from worldsim_envs.games.check import check_game
+from worldsim_envs.games.deadly_corridor import DEATH, REWARD_GRID, VEST, DeadlyCorridor
 from worldsim_envs.games.doom import FOCAL_PIXELS, TakeCover, fireballs
 
 pytestmark = pytest.mark.doom
@@ -91,3 +92,120 @@ def test_the_dodger_outlives_a_random_player(game):
         return total
 
     assert tics("dodger") > 1.3 * tics("random")
+
+
+@pytest.fixture(scope="module")
+def corridor():
+    pytest.importorskip("vizdoom")
+    with make_game("deadly_corridor") as game:
+        yield game
+
+
+@pytest.fixture(scope="module")
+def walks(corridor):
+    """Of each policy six episodes, to their ends: frames, rewards, states, and the scenario's own score."""
+
+    def walk(policy, seed):
+        choose = corridor.policies()[policy](np.random.default_rng(seed))
+        frames, rewards, states, ended = [corridor.reset(seed)], [], [corridor.visible_state()], False
+        before = corridor._doom.get_total_reward()
+        while not ended:
+            frame, reward, ended = corridor.step(choose(corridor))
+            frames.append(frame)
+            rewards.append(reward)
+            states.append(corridor.visible_state())
+        return np.stack(frames), rewards, np.stack(states), corridor._doom.get_total_reward() - before
+
+    return {policy: [walk(policy, seed) for seed in range(6)] for policy in ("marksman", "random")}
+
+
+def test_deadly_corridor_keeps_the_contract_of_a_game():
+    pytest.importorskip("vizdoom")
+    check_game(DeadlyCorridor, steps=30)
+
+
+def test_the_corridor_ends_with_the_frame_before_and_never_in_the_dark(walks):
+    for frames, _, states, _ in sum(walks.values(), []):
+        np.testing.assert_array_equal(frames[-1], frames[-2])
+        assert frames.mean(axis=(1, 2, 3)).min() > 20
+        assert np.isnan(states[-1]).all() and not np.isnan(states[:-1]).any()
+
+
+def test_the_corridor_pays_in_whole_lines_and_in_all_what_the_scenario_pays(walks):
+    values = set()
+    for _, rewards, _, score in sum(walks.values(), []):
+        big = [reward for reward in rewards if reward in (DEATH, VEST)]
+        assert len(big) == 1 and rewards.index(big[0]) >= len(rewards) - 2
+        assert not any(reward % REWARD_GRID for reward in rewards if reward not in (DEATH, VEST))
+        assert abs(sum(rewards) - score) < 40 + REWARD_GRID  # the way of one step, and one line
+        values |= set(rewards)
+    assert {DEATH, VEST} < values and len(values) < 50
+
+
+def test_the_sum_of_the_corridors_rewards_is_exact_to_a_line_at_every_step(corridor):
+    corridor.reset(3)
+    before, total, ended = corridor._doom.get_total_reward(), 0.0, False
+    forward, backward = (corridor.actions.names.index(name) for name in ("FORWARD", "BACKWARD"))
+    for action in [forward] * 6 + [0] * 4 + [backward] * 3 + [0] * 3:
+        _, reward, ended = corridor.step(action)
+        if not ended:
+            total += reward
+            assert abs(total - (corridor._doom.get_total_reward() - before)) <= REWARD_GRID
+    assert total > 30
+
+
+def test_a_corridor_goes_on_from_a_save_to_the_byte_and_to_the_line(corridor):
+    choose = corridor.policies()["marksman"](np.random.default_rng(1))
+    corridor.reset(1)
+    for _ in range(25):
+        corridor.step(choose(corridor))
+    start = corridor.save()
+    actions = [choose(corridor)]
+    first = [corridor.step(actions[0])]
+    while not first[-1][2]:
+        actions.append(choose(corridor))
+        first.append(corridor.step(actions[-1]))
+    corridor.reset(2)
+    np.testing.assert_array_equal(corridor.restore(start), start.frame)
+    for action, (frame, reward, ended) in zip(actions, first, strict=True):
+        again = corridor.step(action)
+        np.testing.assert_array_equal(again[0], frame)
+        assert again[1:] == (reward, ended)
+
+
+def test_the_marksman_goes_far_where_a_random_player_dies(walks):
+    score = {policy: np.mean([sum(rewards) for _, rewards, _, _ in each]) for policy, each in walks.items()}
+    assert score["marksman"] > 1000 and score["marksman"] > 5 * score["random"]
+
+
+def test_the_corridors_skill_is_three_and_its_opening_is_short(corridor):
+    assert corridor._doom.get_doom_skill() == 3
+    openings = []
+    for seed in range(12):
+        corridor.reset(seed)
+        openings.append(len(corridor.save().actions))
+    assert set(openings) == {0, 1, 2, 3}
+
+
+def test_the_corridors_buttons_do_what_their_names_say(corridor):
+    corridor.reset(0)
+    for _ in range(3):
+        corridor.step(0)
+    start, moved = corridor.save(), {}
+    for name in ("NOOP", "FORWARD", "BACKWARD", "LEFT", "RIGHT", "TURN_LEFT", "TURN_RIGHT", "FORWARD_TURN_LEFT"):
+        corridor.restore(start)
+        before = corridor.player()
+        for _ in range(3):
+            corridor.step(corridor.actions.names.index(name))
+        moved[name] = corridor.player() - before
+    x, y, angle = np.transpose([*moved.values()] - moved["NOOP"])
+    assert x[1] > 10 and x[2] < -10 and x[7] > 10
+    assert y[3] > 5 and y[4] < -5 and abs(y[[0, 1, 2, 5, 6]]).max() < 1
+    assert angle[5] > 10 and angle[6] < -10 and angle[7] > 10 and not angle[:5].any()
+
+
+def test_the_corridors_gunmen_are_seen_in_their_niches_and_no_farther(corridor):
+    corridor.reset(5)
+    turns, distances = np.transpose(corridor.gunmen())
+    assert len(turns) == corridor.visible_state()[3] == 2
+    assert (turns[0] > 0) != (turns[1] > 0) and abs(turns).max() < 45 and distances.max() < 250

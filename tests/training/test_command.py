@@ -35,7 +35,9 @@ def composed(*words):
         ("causal_forcing_pp", "collect teacher_forcing consistency dmd outcomes export"),
     ],
 )
-@pytest.mark.parametrize("world", ["boxing", "carracing", "encounter", "freeway", "minigrid", "take_cover"])
+@pytest.mark.parametrize(
+    "world", ["boxing", "carracing", "deadly_corridor", "encounter", "freeway", "minigrid", "take_cover"]
+)
 def test_a_preset_names_the_stages(preset, stages, world):
     made = composed(f"pipeline={preset}", f"world={world}")
     assert plan.stages(made) == stages.split() and made.world.name == world

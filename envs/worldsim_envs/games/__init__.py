@@ -12,6 +12,7 @@ from worldsim.names import did_you_mean
 from worldsim_envs.games.base import Game
 from worldsim_envs.games.boxing import Boxing
 from worldsim_envs.games.carracing import CarRacing
+from worldsim_envs.games.deadly_corridor import DeadlyCorridor
 from worldsim_envs.games.doom import TakeCover
 from worldsim_envs.games.encounter import Encounter, EncounterPair
 from worldsim_envs.games.freeway import Freeway
@@ -19,7 +20,7 @@ from worldsim_envs.games.gymnasium_game import GymnasiumGame
 from worldsim_envs.games.minigrid import MiniGrid
 from worldsim_envs.games.pong import Pong
 
-_ALL = (Boxing, Pong, Freeway, CarRacing, TakeCover, MiniGrid, Encounter, EncounterPair)
+_ALL = (Boxing, Pong, Freeway, CarRacing, TakeCover, DeadlyCorridor, MiniGrid, Encounter, EncounterPair)
 GAMES: dict[str, type[Game]] = {game.name: game for game in _ALL}
 
 __all__ = [

@@ -17,7 +17,6 @@ from worldsim_envs.games.policies import HeldRandom, Switching
 
 SKIP = 4
 TICS_PER_SECOND = 35
-OPENING_STEPS = 10
 
 
 @dataclass(frozen=True)
@@ -31,24 +30,31 @@ class Playthrough:
 
 
 class DoomGame(Game):
-    """A scenario of ViZDoom, 4 tics a step, as its own file has it: neither status bar nor weapon nor flashes drawn.
+    """A scenario of ViZDoom, 4 tics a step, drawn as its own file has it: neither status bar nor flashes.
 
-    A subclass gives `scenario` and `actions`, whose channels are named as ViZDoom names its buttons, `BUTTONS`. The
-    picture after the game's end is black: the last one stays. ViZDoom's own saves do not go on as the game would have,
-    so a save state is played again from its seed.
+    A subclass gives `scenario`, `actions` and, for each of their channels, the button of ViZDoom, `buttons`. The
+    picture after the game's end is black: the last one stays. A time limit of the file's own is taken off;
+    `max_episode_steps` takes its place. ViZDoom's own saves do not go on as the game would have, so a save state is
+    played again from its seed.
     """
 
     scenario: ClassVar[str]
     """Name of a file among ViZDoom's scenarios, without its end."""
     buttons: ClassVar[Mapping[str, str]]
     """For each channel the button of ViZDoom; the channels in the order of the scenario's buttons."""
+    skill: ClassVar[int | None] = None
+    """Doom's skill, 1 to 5, by which monsters do more or less harm; None: as the scenario's file has it."""
+    arguments: ClassVar[str] = ""
+    """Further arguments for the engine's command line."""
+    opening_steps: ClassVar[int] = 10
+    """At most so many steps of random play begin an episode, unseen."""
     licence = "ViZDoom MIT, its ZDoom engine under several licences; Freedoom BSD-3-Clause"
     packages = ("vizdoom",)
     fps = round(TICS_PER_SECOND / SKIP)
     height, width = 96, 128
 
     def __init__(self) -> None:
-        self._doom = _start_doom(self.scenario, self.name)
+        self._doom = _start_doom(self.scenario, self.name, skill=self.skill, arguments=self.arguments)
         has = [button.name for button in self._doom.get_available_buttons()]
         if has != list(self.buttons.values()):
             raise ValueError(f"{self.scenario} has the buttons {has}; {self.name} names {list(self.buttons.values())}")
@@ -56,11 +62,11 @@ class DoomGame(Game):
         self._seed, self._played, self._ended = 0, [], True
 
     def reset(self, seed: int | np.random.SeedSequence) -> np.ndarray:
-        """Start an episode after 0 to 10 steps of random play, drawn from the seed."""
+        """Start an episode after 0 to `opening_steps` steps of random play, drawn from the seed."""
         rng = np.random.default_rng(seed)
         self._start(int(rng.integers(1 << 31)))
         opening = HeldRandom(rng)
-        for _ in range(rng.integers(OPENING_STEPS, endpoint=True)):
+        for _ in range(rng.integers(self.opening_steps, endpoint=True)):
             self.step(opening(self))
         return self._frame.copy()
 
@@ -74,7 +80,7 @@ class DoomGame(Game):
         self._played.append(int(action))
         self._ended = self._doom.is_episode_finished()
         self._frame = self._look()
-        return self._frame.copy(), float(reward), self._ended
+        return self._frame.copy(), self._points(reward), self._ended
 
     def save(self) -> Playthrough:
         if self._frame is None:
@@ -105,6 +111,21 @@ class DoomGame(Game):
             (each.name, np.array([each.position_x, each.position_y, each.velocity_x, each.velocity_y]))
             for each in state.objects
         ]
+
+    def player(self) -> np.ndarray:
+        """Where the player stands and looks: (3,) x and y in map units, and degrees from +x towards +y in [-180, 180).
+
+        NaN after the end.
+        """
+        state = self._doom.get_state()
+        if state is None:
+            return np.full(3, np.nan)
+        each = next(each for each in state.objects if each.name == "DoomPlayer")
+        return np.array([each.position_x, each.position_y, turn_between(0.0, each.angle)])
+
+    def _points(self, points: float) -> float:
+        """The reward to record of the step that was just played, for which the game gave so many points."""
+        return float(points)
 
     def _start(self, seed: int) -> None:
         self._doom.set_seed(seed)
@@ -214,7 +235,12 @@ def _player_column(y: float) -> float:
     return FOCAL_PIXELS * (MIDDLE_Y - y) / FAR_WALL_DISTANCE
 
 
-def _start_doom(scenario: str, title: str) -> Any:
+def turn_between(angle: float, other: float) -> float:
+    """Degrees in [-180, 180) that lead from one angle to another."""
+    return (other - angle + 180.0) % 360.0 - 180.0
+
+
+def _start_doom(scenario: str, title: str, *, skill: int | None, arguments: str) -> Any:
     try:
         import vizdoom
     except ModuleNotFoundError:
@@ -227,5 +253,9 @@ def _start_doom(scenario: str, title: str) -> Any:
     doom.set_window_visible(False)
     doom.set_objects_info_enabled(True)
     doom.set_mode(vizdoom.Mode.PLAYER)
+    doom.set_episode_timeout(0)
+    if skill is not None:
+        doom.set_doom_skill(skill)
+    doom.add_game_args(arguments)
     doom.init()
     return doom
