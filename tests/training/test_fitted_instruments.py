@@ -10,6 +10,7 @@ from worldsim_training.battery.bars import failed
 from worldsim_training.battery.broken import OtherShow, broken
 from worldsim_training.battery.feature_tests import played_looks, score_ends
 from worldsim_training.battery.simulator import RealSimulator
+from worldsim_training.battery.traces import random_trace
 from worldsim_training.battery.tryouts import Size, set_up
 from worldsim_training.heldout import record_heldout
 
@@ -157,3 +158,24 @@ def test_an_instrument_that_fails_on_the_real_game_gives_its_reason_and_no_figur
     bench = set_up(game, heldout, replace(size, traces=2, probe_steps=20), past=4, seed=0, names=(name,))
     assert reason in bench.refused[name]
     assert bench.score(RealSimulator(game, heldout), (name,)) == {f"refused_{name}": bench.refused[name]}
+
+
+def test_a_random_trace_of_a_game_that_ends_soon_is_random_play_all_the_same():
+    """Cut off after 9 steps, sooner than most leads of a policy end."""
+
+    class Short(ToyGame):
+        def reset(self, seed):
+            self.left = 9
+            return super().reset(seed)
+
+        def step(self, action):
+            frame, reward, ended = super().step(action)
+            self.left -= 1
+            return frame, reward, ended or not self.left
+
+    game = Short()
+    name = next(iter(game.policies()))
+    traces = [random_trace(game, name, (0, 97, i), steps=5) for i in range(20)]
+    lengths = [len(trace.actions) for trace in traces]
+    assert all(1 <= length <= 5 for length in lengths) and len(set(lengths)) > 1
+    assert all(len(trace.frames) == length + 1 for trace, length in zip(traces, lengths, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,19 +27,22 @@ class Trace:
 
 
 def random_trace(game: Game, policy: str, seed: tuple[int, ...], steps: int = TRACE_STEPS) -> Trace:
-    """Uniformly random actions, none held, after up to 60 steps of a policy, which brings the game to where it goes."""
-    rng = np.random.default_rng(seed)
-    lead, choose = int(rng.integers(LEAD_STEPS, endpoint=True)), game.policies()[policy](rng)
-    taken, natives = 0, game.natives()
+    """Uniformly random actions, none held, after up to 60 steps of a policy, which brings the game to where it goes.
 
-    def act(game: Game) -> Any:
-        nonlocal taken
-        taken += 1
-        return choose(game) if taken <= lead else natives[rng.integers(len(natives))]
-
-    whole = _trace(game, seed, lead + steps, act)
+    A game that has ended by then begins again, and the policy leaves it sooner.
+    """
+    rng, lead, whole = np.random.default_rng(seed), LEAD_STEPS + 1, None
+    while whole is None or len(whole.actions) <= lead:
+        lead = int(rng.integers(lead))
+        whole = _trace(game, seed, lead + steps, _led(game, policy, lead, rng))
     states = None if whole.states is None else whole.states[lead:]
     return Trace(whole.frames[lead:], whole.actions[lead:], whole.rewards[lead:], states)
+
+
+def _led(game: Game, policy: str, lead: int, rng: np.random.Generator) -> Callable[[Game], Any]:
+    """Chooses as the policy does for so many steps and uniformly from then on."""
+    choose, natives, taken = game.policies()[policy](rng), game.natives(), itertools.count()
+    return lambda game: choose(game) if next(taken) < lead else natives[rng.integers(len(natives))]
 
 
 def policy_trace(game: Game, policy: str, seed: tuple[int, ...], steps: int = TRACE_STEPS) -> Trace:
