@@ -85,7 +85,7 @@ def dotted(tree, prefix):
 @pytest.mark.atari
 def test_the_command_makes_a_world_of_boxing_that_plays(tmp_path):
     changes = {**TINY, "data": {"frames": 200, "episode_steps": 40, "clip_frames": 4}}
-    changes["outcomes"] = {**TINY["outcomes"], "reward_share": 0.0, "end_share": 0.0}
+    changes["outcomes"] = {**TINY["outcomes"], "reward_share": 0.0, "end_share": 0.0, "lag": 3}
     words = [*dotted(changes, "world"), *dotted(TINY_VALIDATION, "validation_on_cpu"), "device=cpu", "compile=false"]
     words += ["gates.enabled=false"]  # four updates teach nothing
     command(tmp_path, *words)

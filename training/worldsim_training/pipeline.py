@@ -150,9 +150,6 @@ class Pipeline:
             painter = self._load(start) if config.painted else None
             if painter:
                 self._compile(painter)
-            if config.lag >= self.world.data.clip_frames:
-                seen = f"outcomes.lag={config.lag} and data.clip_frames={self.world.data.clip_frames}"
-                raise ValueError(f"{seen}; a clip must be longer than the head looks back")
             clips = self._clips(config, reward_share=config.reward_share, end_share=config.end_share)
             return Outcomes(head, painter, self._few_step(2)), clips
 

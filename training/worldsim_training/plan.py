@@ -35,6 +35,9 @@ def check(config: TrainingConfig, validation: ValidationConfig) -> None:
         raise ValueError(f"validation on {seen}; it needs at least 1 clip and 2 frames")
     if world.data.clip_frames < 2:
         raise ValueError(f"world.data.clip_frames is {world.data.clip_frames}; a clip has at least 2 frames")
+    if not 1 <= world.outcomes.lag < world.data.clip_frames:
+        seen = f"world.outcomes.lag is {world.outcomes.lag}"
+        raise ValueError(f"{seen}; a head looks back 1 step or more, below clip_frames, {world.data.clip_frames}")
     if world.default_steps not in NOMINAL_STEPS:
         raise ValueError(f"world.default_steps is {world.default_steps}; use 1, 2 or 4")
     if world.release not in RELEASES:
