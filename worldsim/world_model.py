@@ -120,7 +120,7 @@ class WorldModel:
         self._check_past(frames, actions, seeds)
         cache = self.painter.new_cache(len(frames))
         remember(self.painter, cache, self._to_network(frames), actions.to(self.device))
-        return WorldState(cache, NoiseStream.of(seeds, self.device), self._past(frames.to(self.device)))
+        return WorldState(cache, NoiseStream.of(seeds, self.device), self._past(frames).to(self.device))
 
     def empty_state(self) -> WorldState:
         """One world without a past: the form that every state of one of these worlds has."""

@@ -187,7 +187,7 @@ def test_every_policy_is_in_every_third_of_the_episodes(names):
 
 
 def test_without_a_sound_collapse_test_all_else_is_measured_and_the_refusal_told(monkeypatch):
-    def refuse(judge, rollouts, rng):
+    def refuse(judge, rollouts, rng, *, wiser):
         raise ValueError("collapse test refused: it is Thursday")
 
     monkeypatch.setattr(evaluation.stability, "check_judge", refuse)

@@ -238,10 +238,9 @@ def _appointed(
     ends = [*heldout.cut(random, plan.rollout_steps)] or [*looks, *widths, *checks]
     scenes = {i: [*heldout.cut([i], plan.rollout_steps)] for i in range(len(heldout.episodes))}
     judge = stability.appoint_judge(game, looks, widths, ends, opening_frames=past, episodes=episodes, scenes=scenes)
-    tried = stability.check_judge(judge, checks, rng)
-    judge = judge.having_seen([*chain(*others)])
-    stability.check_mutants(judge, checks, rng)  # what more is real must excuse none of them
-    return judge, {"collapse_check_real_rollouts": len(checks), "collapse_check_mutants": tried}
+    wiser = judge.having_seen([*chain(*others)])
+    tried = stability.check_judge(judge, checks, rng, wiser=wiser)  # what more is real must excuse no mutant
+    return wiser, {"collapse_check_real_rollouts": len(checks), "collapse_check_mutants": tried}
 
 
 def _ceilings(

@@ -57,8 +57,8 @@ class Judge:
     def having_seen(self, episodes: Sequence[np.ndarray]) -> Judge:
         """The same judge once it has seen more real episodes: a world may begin in a scene that only they show.
 
-        For after `check_judge`, whose rollouts prove nothing to a judge that knows them; `check_mutants` then tries it
-        again. Limits and real ends stay.
+        Real rollouts prove nothing to a judge that knows them: `check_judge` tries those on this one and the mutants on
+        the wiser. Limits and real ends stay.
         """
         return replace(self, reference=self.reference.showing(episodes))
 
@@ -99,24 +99,19 @@ def appoint_judge(
     return Judge(game, reference, limits, opening_frames, end_statistics(ends, reference), of_scenes)
 
 
-def check_judge(judge: Judge, rollouts: Sequence[np.ndarray], rng: np.random.Generator) -> int:
-    """Try the judge on real rollouts and on their mutants; returns the number of mutants.
+def check_judge(
+    judge: Judge, rollouts: Sequence[np.ndarray], rng: np.random.Generator, *, wiser: Judge | None = None
+) -> int:
+    """Try the judge on real rollouts and on mutants of the first two of them; returns the number of mutants.
 
-    ValueError where a real rollout counts as collapsed or a mutant does not: then it may judge no world.
+    wiser: the same judge when it has seen more. It then tries the mutants: what it flags the judge does, too.
+    ValueError where a real rollout counts as collapsed or a mutant does not: then neither may judge a world.
     """
     for frames in rollouts:
         signs = judge.signs(frames, frames[: judge.opening_frames])
         if reasons := collapse_reasons(signs, judge.limits):
             raise ValueError(f"collapse test refused: a real rollout is {' and '.join(reasons)} by it ({signs})")
-    return check_mutants(judge, rollouts, rng)
-
-
-def check_mutants(judge: Judge, rollouts: Sequence[np.ndarray], rng: np.random.Generator) -> int:
-    """Try the judge on mutants of the first two of these real rollouts; returns their number.
-
-    ValueError where one does not count as collapsed.
-    """
-    tried = 0
+    judge, tried = wiser or judge, 0
     for frames in rollouts[:MUTATED_ROLLOUTS]:
         for name, (mutant, expected) in make_mutants(judge.game, frames, rng).items():
             tried += 1

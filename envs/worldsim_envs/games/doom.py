@@ -179,12 +179,8 @@ class TakeCover(DoomGame):
         """Where the player stands, as `player_xy` has it, and the column of the nearest fireball in view, else NaN."""
         if self._frame is None:
             raise RuntimeError("there is no state; call reset(seed) first")
-        things = self.objects()
-        players = [place for name, place in things if name == "DoomPlayer"]
-        if not players:
-            return np.array([np.nan, np.nan])
-        columns = [column for column, _ in fireballs(things) if 0 <= column < self.width]
-        return np.array([_player_column(players[0][1]), columns[0] if columns else np.nan])
+        columns = [column for column, _ in fireballs(self.objects()) if 0 <= column < self.width]
+        return np.array([_player_column(self.player()[1]), columns[0] if columns else np.nan])
 
     @classmethod
     def policies(cls) -> Mapping[str, PolicyFactory]:
