@@ -1,6 +1,7 @@
 """What a stage tells while it is trained: curves, a bar with the time left."""
 
 import io
+import time
 from dataclasses import replace
 
 import pytest
@@ -68,9 +69,11 @@ def test_tensorboard_shows_the_figures_of_the_log_and_the_pace(tmp_path):
 
 def test_a_resumed_run_goes_on_in_the_same_curves(tmp_path):
     fit(tmp_path, replace(CONFIG, steps=2))
+    time.sleep(1.0)  # TensorBoard reads event files in the order of the seconds in their names
     with journal.Journal(tmp_path, 2) as lost:
         lost.write({"step": 3, "loss": 99.0})  # logged by a run whose checkpoint was lost
     assert [step for step, _ in curves(tmp_path)["loss"]] == [2, 3]
+    time.sleep(1.0)
     fit(tmp_path)
     shown = curves(tmp_path)["loss"]
     assert [step for step, _ in shown] == [2, 4, 6] and max(value for _, value in shown) < 99.0
