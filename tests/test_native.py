@@ -65,6 +65,22 @@ def test_a_traced_pass_over_two_frames_answers_and_remembers_what_the_packed_one
 
 
 @needs_kernels
+@pytest.mark.parametrize("work", [native.CommitPass, native.BothPass, native.KeepPass])
+def test_the_turns_of_keys_are_constants_of_the_compiled_code(packed, work):
+    names = {str(node.target) for node in native.traced(work(packed)).graph.nodes}
+    assert any("mul" in name for name in names) and not any("cos" in name or "pow" in name for name in names)
+
+
+@needs_kernels
+def test_compiled_code_gets_its_inputs_in_the_order_of_the_traced_pass(packed):
+    example = native.DenoisePass(packed).example()
+    expected = torch.utils._pytree.tree_leaves(example)
+    found = native.leaves(example)
+    assert len(found) > 20 and len(found) == len(expected)
+    assert all(a is b for a, b in zip(found, expected, strict=True))
+
+
+@needs_kernels
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no C++ compiler")
 def test_compiled_code_answers_what_the_packed_network_does_and_is_found_again_on_disk(packed, tmp_path):

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     steps = model.info.default_steps if args.steps is None else args.steps
     times_ms: list[float] = []
     report = bench(model, frames=args.frames, steps=steps, seed=args.seed, times_ms=times_ms)
-    report |= roofline(model, steps=steps, frame_ms=report["frame_ms_p50"]) | {"engine": args.engine}
+    report |= roofline(model, steps=steps, seed=args.seed) | {"engine": args.engine}
     report |= describe_world(model) | machine | started | {"warning": warning, "command": _command(args)}
     report |= {"memory_peak_mb": peak_memory_mb(model)}
     print(table(report))
@@ -268,8 +268,9 @@ def table(report: dict) -> str:
         f" {r['input_to_frame_ms_p99']:.1f} p99, with the commit after it",
         f"  start        {r['load_s']:8.1f} s to load, {r['compile_s']:.1f} to compile or find compiled code,"
         f" {r['first_frame_s']:.2f} to the first frame",
-        f"  roofline     {r['roofline_share']:8.0%} of {r['matmul_gflop_per_s']:.0f} GFLOP/s at"
-        f" {r['frame_gflop']:.2f} GFLOP a frame; {r['memory_peak_mb']:.0f} MB at most",
+        f"  roofline     {r['roofline_share']:8.0%} of the matmul rate in turn, {r['roofline_share_min']:.0%} to"
+        f" {r['roofline_share_max']:.0%}; {r['matmul_gflop_per_s']:.0f} GFLOP/s at best",
+        f"  a frame      {r['frame_gflop']:8.2f} GFLOP; {r['memory_peak_mb']:.0f} MB at most",
     ]
     return "\n".join(lines)
 

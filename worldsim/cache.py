@@ -16,6 +16,11 @@ def rotary_table(positions: Tensor, head_dim: int, *, base: float = 100.0) -> tu
     return angle.cos(), angle.sin()
 
 
+def turns_of(window: int, head_dim: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """`rotary_table` of the slots of a memory, whose keys are as old as they are far from the frame that asks."""
+    return rotary_table(-torch.arange(window, 0, -1, device=device), head_dim)
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding of x (..., positions, head_dim) by tables (positions, head_dim / 2); computed in float32."""
     return torch.cat(_rotated(x.float(), cos, sin), dim=-1).to(x.dtype)
@@ -59,10 +64,9 @@ class KVCache:
         shape = (worlds, sites, heads, window, head_dim)
         buffers = [[frame.new_zeros(shape) for _ in range(layers)] for _ in range(3)]
         pending = [frame.new_zeros((worlds, sites, 2, heads, head_dim)) for _ in range(layers)]
-        ages = torch.arange(window, 0, -1, device=frame.device)
-        cos, sin = rotary_table(-ages, head_dim)
         previous = frame.new_zeros((worlds, *frame.shape))
-        return cls(*buffers, pending, previous, torch.zeros(worlds, dtype=torch.int64, device=frame.device), cos, sin)
+        frames = torch.zeros(worlds, dtype=torch.int64, device=frame.device)
+        return cls(*buffers, pending, previous, frames, *turns_of(window, head_dim, frame.device))
 
     @property
     def window(self) -> int:
@@ -180,17 +184,19 @@ class KVCache:
         return named | {"previous": self.previous, "frames": self.frames}
 
     @classmethod
-    def of(cls, tensors: Mapping[str, Tensor]) -> KVCache:
-        """The cache whose `tensors`, or `remembered`, these are; KeyError where one is missing."""
-        window, head_dim = tensors["keys.0"].shape[-2:]
-        ages = torch.arange(window, 0, -1, device=tensors["frames"].device)
+    def of(cls, tensors: Mapping[str, Tensor], turns: tuple[Tensor, Tensor] | None = None) -> KVCache:
+        """The cache whose `tensors`, or `remembered`, these are; KeyError where one is missing.
+
+        turns: its `turns_of`, where they are at hand.
+        """
+        turns = turns or turns_of(*tensors["keys.0"].shape[-2:], tensors["frames"].device)
         layers = sum(name.startswith("keys.") for name in tensors)
         groups = ([tensors[f"{kind}.{layer}"] for layer in range(layers)] for kind in ("keys", "values", "turned"))
         if "pending.0" in tensors:
             pending = [tensors[f"pending.{layer}"] for layer in range(layers)]
         else:
             pending = [_no_call(tensors[f"keys.{layer}"]) for layer in range(layers)]
-        return cls(*groups, pending, tensors["previous"], tensors["frames"], *rotary_table(-ages, head_dim))
+        return cls(*groups, pending, tensors["previous"], tensors["frames"], *turns)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> KVCache:
         groups = ([change(tensor) for tensor in group] for group in (self.keys, self.values, self.turned, self.pending))

@@ -24,16 +24,27 @@ def test_the_work_of_a_patch_network_is_what_its_sizes_say():
     assert found == pytest.approx(block + ends + small, rel=0.01)
 
 
-def test_the_share_is_the_work_over_the_time_and_the_machines_rate(monkeypatch):
+def test_the_share_is_the_work_over_the_time_and_the_machines_rate_pair_by_pair(monkeypatch):
+    """A frame of 20 ms beside a product of 1 ms, then, on a machine twice as slow, of 40 beside 2: the same share."""
+    model, turns = tiny_world(), iter([[0.02], [0.001], [0.04], [0.002], [0.04], [0.001]])
+    monkeypatch.setattr(roofline, "PAIRS", 3)
     monkeypatch.setitem(roofline.SIDE, "cpu", 64)
-    report = roofline.roofline(tiny_world(), steps=1, frame_ms=10.0)
-    rate = report["frame_gflop"] / 0.01
-    assert report["roofline_share"] == pytest.approx(rate / report["matmul_gflop_per_s"])
+    monkeypatch.setattr(roofline, "_times_s", lambda model, work: next(turns))
+    report = roofline.roofline(model, steps=1)
+    work = 2 * 64**3 / 1e9
+    assert report["matmul_gflop_per_s"] == pytest.approx(work / 0.001)
+    share = report["frame_gflop"] / 0.02 / (work / 0.001)
+    assert report["roofline_share"] == report["roofline_share_max"] == pytest.approx(share)
+    assert report["roofline_share_min"] == pytest.approx(share / 2)
 
 
-def test_the_machines_rate_is_positive_in_each_precision():
+def test_the_machines_product_is_made_in_each_precision_and_timed(monkeypatch):
+    monkeypatch.setattr(roofline, "PAIR_CALLS", 3)
     for dtype in (torch.float32, torch.bfloat16):
-        assert roofline.matmul_gflop_per_s(torch.device("cpu"), dtype) > 0
+        product = roofline.square_product(torch.device("cpu"), dtype)
+        assert product().dtype == dtype and product()[0, 0] == roofline.SIDE["cpu"]
+        times = roofline._times_s(tiny_world(), product)
+        assert len(times) == 3 and min(times) > 0
 
 
 def test_the_picture_is_written_by_the_command(tmp_path):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import time
+import statistics
+from collections.abc import Callable
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from worldsim.benchmark.playing import begin, play_frame, random_action, timed
 from worldsim.heads import before_of
 from worldsim.rollout import leave_at
 from worldsim.world_model import WorldModel
@@ -15,13 +19,35 @@ from worldsim.world_model import WorldModel
 SIDE = {"cpu": 1024, "cuda": 8192}
 """Rows and columns of the square product that stands for the machine's best."""
 
-REPEATS, TURNS = 5, 7
+PAIRS, PAIR_CALLS = 9, 20
+"""Turns of frames and products, and how many of each a turn has."""
 
 
-def roofline(model: WorldModel, *, steps: int, frame_ms: float) -> dict[str, float]:
-    """Useful GFLOP of a frame, the machine's matmul rate in the world's precision, and the share a frame reaches."""
-    gflop, rate = frame_gflop(model, steps), matmul_gflop_per_s(model.device, model.denoiser.dtype)
-    return {"frame_gflop": gflop, "matmul_gflop_per_s": rate, "roofline_share": gflop / (frame_ms * 1e-3) / rate}
+def roofline(model: WorldModel, *, steps: int, seed: int = 0) -> dict[str, float]:
+    """Useful GFLOP of a frame, and the share of the machine's matmul rate, in the world's precision, that frames reach.
+
+    Frames with a full window and products are timed in turn, so that whatever slows the machine for a while slows both:
+    the share is the median over pairs, each of median times, with the lowest and the highest. `matmul_gflop_per_s` is
+    the best rate of all.
+    """
+    gflop, product = frame_gflop(model, steps), square_product(model.device, model.denoiser.dtype)
+    state, rng = begin(model, seed), np.random.default_rng(seed)
+
+    def frame() -> None:
+        play_frame(model, state, random_action(model, rng), steps)
+
+    for _ in range(model.info.window_frames):
+        frame()
+    pairs = [(_times_s(model, frame), _times_s(model, product)) for _ in range(PAIRS)]
+    work = 2 * SIDE[model.device.type] ** 3 / 1e9
+    shares = [gflop / work * statistics.median(ours) / statistics.median(theirs) for theirs, ours in pairs]
+    return {
+        "frame_gflop": gflop,
+        "matmul_gflop_per_s": work / min(min(products) for _, products in pairs),
+        "roofline_share": statistics.median(shares),
+        "roofline_share_min": min(shares),
+        "roofline_share_max": max(shares),
+    }
 
 
 @torch.no_grad()
@@ -45,22 +71,11 @@ def frame_gflop(model: WorldModel, steps: int) -> float:
     return (steps * call.get_total_flops() + rest.get_total_flops()) / 1e9
 
 
-@torch.no_grad()
-def matmul_gflop_per_s(device: torch.device, dtype: torch.dtype) -> float:
-    """The best rate of a large square product, measured now with as many threads as the world has."""
-    side = SIDE[device.type]
-    a = torch.ones(side, side, device=device, dtype=dtype)
-    times = []
-    for _ in range(TURNS):
-        _wait(device)
-        started = time.perf_counter()
-        for _ in range(REPEATS):
-            a @ a
-        _wait(device)
-        times.append((time.perf_counter() - started) / REPEATS)
-    return 2 * side**3 / min(times) / 1e9
+def square_product(device: torch.device, dtype: torch.dtype) -> Callable[[], Tensor]:
+    """A large square product, with as many threads as the world has: the machine's best."""
+    a = torch.ones(SIDE[device.type], SIDE[device.type], device=device, dtype=dtype)
+    return lambda: a @ a
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def _times_s(model: WorldModel, work: Callable[[], object]) -> list[float]:
+    return [timed(model, work)[1] for _ in range(PAIR_CALLS)]

@@ -10,6 +10,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,7 +70,7 @@ class CompiledDiT:
         self.files = files
         self.loaded: dict[str, Callable] = {}
         for name in AT_ONCE:
-            self._pass(name)
+            self._load(name)
 
     def new_cache(self, worlds: int) -> KVCache:
         """As `CausalDiT.new_cache`."""
@@ -88,7 +89,7 @@ class CompiledDiT:
             return packed.at_level(x_t, sigma, action, cache, leave=leave)
         place = cache if leave else cache.aside()
         given = constants(packed.level_of(sigma)), packed.steer_of(action), place.tensors()
-        return self._pass("denoise")(x_t.contiguous(), *given)
+        return self._run("denoise", x_t, *given)[0]
 
     @torch.inference_mode()
     def keep(self, x_0: Tensor, cache: KVCache) -> None:
@@ -96,7 +97,7 @@ class CompiledDiT:
         if len(x_0) > 1:
             self.packed.keep(x_0, cache)
         else:
-            self._pass("keep")(x_0.contiguous(), cache.tensors())
+            self._run("keep", x_0, cache.tensors())
 
     @torch.inference_mode()
     def commit(self, x_0: Tensor, action: Tensor | None, cache: KVCache) -> None:
@@ -106,7 +107,7 @@ class CompiledDiT:
             packed.commit(x_0, action, cache)
         else:
             given = constants(packed.level_of(0.0)), packed.steer_of(action), cache.tensors()
-            self._pass("commit")(x_0.contiguous(), *given)
+            self._run("commit", x_0, *given)
 
     @torch.inference_mode()
     def advance(
@@ -118,12 +119,17 @@ class CompiledDiT:
             return packed.advance(x_0, action_0, x_t, sigma, action, cache)
         steers = torch.cat((packed.steer_of(action_0), packed.steer_of(action)))
         given = constants(packed.pair_of(sigma)), steers, cache.tensors()
-        return self._pass("both")(torch.cat((x_0, x_t)), *given)
+        return self._run("both", torch.cat((x_0, x_t)), *given)[0]
 
-    def _pass(self, name: str) -> Callable:
+    def _run(self, name: str, frames: Tensor, *given: Any) -> list[Tensor]:
+        """The answers of a pass. Its inputs go in as one list of tensors, in the order of the pass's arguments."""
+        return self._load(name)([frames.contiguous(), *leaves(given)])
+
+    def _load(self, name: str) -> Callable[[list[Tensor]], list[Tensor]]:
         """The compiled code of that name, loaded once."""
         if name not in self.loaded:
-            self.loaded[name] = torch._inductor.aoti_load_package(str(self.files[name]))
+            # Called itself, the package would read the order of its inputs from JSON each time, .15 ms.
+            self.loaded[name] = torch._inductor.aoti_load_package(str(self.files[name])).loader.run
         return self.loaded[name]
 
 
@@ -138,7 +144,11 @@ class DenoisePass(nn.Module):
         self.packed = packed
 
     def forward(self, x_t: Tensor, level: Constants, steer: Tensor, memory: dict[str, Tensor]) -> Tensor:
-        return self.packed.denoise(x_t, Level(*level), steer, KVCache.of(memory), leave=True)
+        return self.packed.denoise(x_t, Level(*level), steer, self._cache(memory), leave=True)
+
+    def _cache(self, memory: dict[str, Tensor]) -> KVCache:
+        """The memory with the turns of its keys as constants, which the compiler would work out for every key."""
+        return KVCache.of(memory, self.packed.turns)
 
     def example(self) -> tuple:
         """Inputs of its form."""
@@ -153,7 +163,7 @@ class CommitPass(DenoisePass):
     """What is compiled of `commit`; it changes the memory."""
 
     def forward(self, x_0: Tensor, level: Constants, steer: Tensor, memory: dict[str, Tensor]) -> tuple[()]:
-        self.packed.write(x_0, Level(*level), steer, KVCache.of(memory))
+        self.packed.write(x_0, Level(*level), steer, self._cache(memory))
         return ()
 
 
@@ -163,14 +173,14 @@ class BothPass(DenoisePass):
     frames = 2
 
     def forward(self, frames: Tensor, pair: Constants, steers: Tensor, memory: dict[str, Tensor]) -> Tensor:
-        return self.packed.both(frames, Level(*pair), steers, KVCache.of(memory))
+        return self.packed.both(frames, Level(*pair), steers, self._cache(memory))
 
 
 class KeepPass(DenoisePass):
     """What is compiled of `keep`; it changes the memory."""
 
     def forward(self, x_0: Tensor, memory: dict[str, Tensor]) -> tuple[()]:
-        self.packed.push_pending(x_0, KVCache.of(memory))
+        self.packed.push_pending(x_0, self._cache(memory))
         return ()
 
     def example(self) -> tuple:
@@ -187,6 +197,13 @@ AT_ONCE = ("denoise", "commit")
 def constants(level: Level) -> Constants:
     """A level's parts as the passes take them."""
     return level.stem, level.blocks, level.head
+
+
+def leaves(given: Any) -> list[Tensor]:
+    """All tensors in nested tuples, lists and dictionaries, in order."""
+    if isinstance(given, Tensor):
+        return [given]
+    return [leaf for each in (given.values() if isinstance(given, dict) else given) for leaf in leaves(each)]
 
 
 @torch.no_grad()

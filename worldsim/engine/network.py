@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from worldsim.cache import KVCache
+from worldsim.cache import KVCache, turns_of
 from worldsim.engine.kernels import Linear
 from worldsim.engine.stems import HEADS, STEMS, Affine
 from worldsim.models import dit
@@ -74,6 +74,7 @@ class PackedDiT:
         self.position, self.no_action = plain.position.detach(), plain.no_action.detach()
         self.last = plain.config.temporal_every * (plain.temporal_layers - 1)
         """The last block with attention through time, where a commit ends."""
+        self.turns = turns_of(plain.config.window, plain.head_dim, self.position.device)
         self.levels = {_float32(sigma): self._level(sigma) for sigma in {0.0, *sigmas}}
         self.pairs: dict[float, Level] = {}
         self.steered: dict[bytes, Tensor] = {}
