@@ -43,7 +43,7 @@ def bench_batches(
 ) -> dict[str, float | int | str]:
     """What each number of worlds reaches, its keys beginning with `batch_N_`; prints a line or two for each.
 
-    gflop: of one world's frame; rate: the machine's own, in GFLOP/s. Where a size fails (too little memory, say) its
+    gflop: of one world's frame; rate: the machine's best, in GFLOP/s. Where a size fails (too little memory, say) its
     `batch_N_error` says why in one line and the others go on.
     """
     report: dict[str, float | int | str] = {"batch": "/".join(map(str, worlds))}
@@ -54,7 +54,7 @@ def bench_batches(
             except Exception as error:  # of a device, a compiler, a library
                 found = {"error": (str(error).strip() or type(error).__name__).splitlines()[0]}
             if "fps" in found:
-                found["roofline_share"] = found["fps"] * gflop / rate
+                found["roofline_share_of_best"] = found["fps"] * gflop / rate
             tqdm.write(_line(count, found))
             report |= {f"batch_{count}_{name}": value for name, value in found.items()}
     return report
@@ -133,7 +133,7 @@ def _line(worlds: int, found: dict[str, float | int | str]) -> str:
     if "fps" in found:
         memory = f"; {found['memory_mb']:.0f} MB" if "memory_mb" in found else ""
         return (
-            f"{start}{found['fps']:8.0f} frames/s, {found['roofline_share']:.0%} of the machine's matmul rate;"
+            f"{start}{found['fps']:8.0f} frames/s, {found['roofline_share_of_best']:.0%} of the best matmul rate;"
             f" {found['frame_ms_p50']:.2f} ms: {found['paint_ms']:.2f} paint, {found['commit_ms']:.2f} commit,"
             f" {found['heads_ms']:.2f} heads, {found['convert_ms']:.2f} pictures{memory};"
             f" {found['engine']}, graphs: {found['graphs']}"

@@ -40,7 +40,7 @@ def roofline(model: WorldModel, *, steps: int, seed: int = 0) -> dict[str, float
         frame()
     pairs = [(_times_s(model, frame), _times_s(model, product)) for _ in range(PAIRS)]
     work = 2 * SIDE[model.device.type] ** 3 / 1e9
-    shares = [gflop / work * statistics.median(ours) / statistics.median(theirs) for theirs, ours in pairs]
+    shares = [gflop / work * statistics.median(products) / statistics.median(frames) for frames, products in pairs]
     return {
         "frame_gflop": gflop,
         "matmul_gflop_per_s": work / min(min(products) for _, products in pairs),
