@@ -1,4 +1,4 @@
-"""One past of one's own, two imagined futures: python examples/own_start.py [WORLD FOLDER].
+"""One past of one's own, two imagined futures: python examples/own_start.py [FOLDER OF A WORLD OF BOXING].
 
 The past comes from the real game here (pip install "worldsim[atari]"); any frames and actions will do.
 """

@@ -1,11 +1,14 @@
 """Every example runs as a user would run it, on a small world."""
 
 import os
+import runpy
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import tiny
 from PIL import Image
@@ -41,6 +44,7 @@ def test_each_example_has_a_test_here_but_for_ppo_which_has_a_file_of_its_own():
     assert {path.name for path in EXAMPLES.glob("*.py")} == {
         "random_agent.py",
         "own_start.py",
+        "road_follower.py",
         "ppo_boxing.py",
         "npc_reaction.py",
         "npc_live.py",
@@ -167,3 +171,18 @@ def test_a_motion_source_that_is_not_there_is_told_in_one_line(tmp_path):
         environment = os.environ | {"SDL_VIDEODRIVER": "dummy"}
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, env=environment)
         assert done.returncode == 1 and words in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_the_road_follower_drives_the_real_game():
+    """Random play earns some ten in as many steps."""
+    pytest.importorskip("Box2D")
+    agent = runpy.run_path(str(EXAMPLES / "road_follower.py"))["act"]
+    env = gym.make("CarRacing-v3")
+    observation, _ = env.reset(seed=0)
+    score = 0.0
+    for _ in range(300):
+        observation, reward, *_ = env.step(agent(observation, np.random.default_rng(0)))
+        score += reward
+    env.close()
+    assert score > 150
+    assert agent(np.full((96, 96, 3), (100, 200, 100), np.uint8), np.random.default_rng(0))[0] == 0

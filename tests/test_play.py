@@ -65,12 +65,14 @@ def test_a_recorded_session_replays_to_the_byte(world, quits, tmp_path, capsys):
     assert main(["replay", str(clip.with_suffix(".replay.json")), "--check"]) == 0
 
 
-def test_a_recording_that_cannot_be_written_is_one_line(world, quits, tmp_path, capsys):
+@pytest.mark.parametrize("how", [["--fps", "100"], ["--headless", "--keys", "up"]])
+def test_a_recording_that_cannot_be_written_is_one_line_before_the_game_begins(world, quits, tmp_path, capsys, how):
     quits(3)
     (tmp_path / "file").write_text("")
-    assert main(["play", world, "--fps", "100", "--record", str(tmp_path / "file" / "round.gif")]) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("loading")]
-    assert len(errors) == 1 and "file" in errors[0]
+    clip = tmp_path / "file" / "round.gif"
+    assert main(["play", world, *how, "--record", str(clip)]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert f"cannot write '{clip}'" in error and "give a file in a folder of your own" in error
 
 
 def test_headless_plays_a_script_and_prints_the_score(world, capsys):
@@ -89,13 +91,13 @@ def test_compiled_play_without_a_compiler_goes_on_as_usual(world, capsys, no_com
     assert capsys.readouterr().out.startswith("seed 5: 2 frames")
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".gif"])
+@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".webp"])
 def test_headless_writes_a_clip(world, tmp_path, capsys, suffix):
     if suffix == ".mp4":
         pytest.importorskip("av")
     clip = tmp_path / f"short{suffix}"
     assert main(["play", world, "--headless", "--keys", "left*5,up", "--record", str(clip)]) == 0
-    assert clip.stat().st_size > 1000
+    assert clip.stat().st_size > 1000 and capsys.readouterr().out.endswith(f"clip: {clip}\n")
     assert main(["replay", str(clip.with_suffix(".replay.json")), "--check"]) == 0
 
 
@@ -107,7 +109,7 @@ def test_headless_writes_a_clip(world, tmp_path, capsys, suffix):
         (["--headless", "--keys", "fly*2"], "unknown key 'fly'"),
         (["--headless", "--keys", "up*two"], "'up*two' asks for two frames"),
         (["--headless", "--keys", "up,,down"], "unknown key ''"),
-        (["--headless", "--keys", "up", "--record", "clip.avi"], "ends in .mp4 or .gif"),
+        (["--headless", "--keys", "up", "--record", "clip.avi"], "ends in .mp4, .gif or .webp"),
         (["--headless", "--keys", "up", "--real", "--compile"], "--compile is for imagined worlds"),
     ],
 )
@@ -203,7 +205,7 @@ def test_without_a_display_it_says_so_and_records(world, monkeypatch, capsys, tm
         (["nowhere"], "unknown world 'nowhere'"),
         (["WORLD", "--steps", "3"], "1, 2, 4"),
         (["WORLD", "--device", "gpu"], "device 'gpu'"),
-        (["WORLD", "--record", "clip.txt"], "ends in .mp4 or .gif"),
+        (["WORLD", "--record", "clip.txt"], "ends in .mp4, .gif or .webp"),
     ],
 )
 def test_a_bad_request_is_one_line(world, monkeypatch, capsys, arguments, words):

@@ -214,3 +214,12 @@ def test_a_description_with_other_fields_is_refused(folder):
     path.write_text(json.dumps(data))
     write_manifest(folder)
     load_refused(folder, "colour, fps")
+
+
+def test_cards_logs_and_pictures_beside_the_weights_change_without_changing_the_world(folder):
+    before = verify_manifest(folder)
+    for name in ("README.md", "test_split.jsonl", "sheet.png", "clip.webp"):
+        (folder / name).write_bytes(b"anything")
+    assert write_manifest(folder) == verify_manifest(folder) == before
+    (folder / "starts.png").write_bytes(b"anything")
+    assert write_manifest(folder) != before

@@ -40,7 +40,7 @@ import numpy as np
 from worldsim.arguments import add_compile, natural, positive
 from worldsim.names import titled
 from worldsim.player import controls, headless, starts
-from worldsim.player.clip import check_clip_name
+from worldsim.player.clip import check_clip_name, make_room_for
 from worldsim.player.episodes import EpisodeWriter
 from worldsim.player.game import Folders, Game
 from worldsim.player.undisturbed import undisturbed
@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     add_compile(parser)
     parser.add_argument(
-        "--record", type=Path, metavar="CLIP", help="an .mp4 or .gif to write, with a replay file beside it"
+        "--record", type=Path, metavar="CLIP", help="an .mp4, .gif or .webp to write, with a replay file beside it"
     )
     parser.add_argument("--start", help="a number, or DATASET[:SPLIT/NUMBER[:FRAME]] (default: drawn from the seed)")
     parser.add_argument("--agent", help="who plays when M is pressed: noop, actions.json, agent.py or agent.zip (SB3)")
@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--compile is for imagined worlds; the real game has no network")
     if args.record is not None:
         check_clip_name(args.record)
+        make_room_for(args.record)
     return _without_a_window(args) if args.headless else _in_a_window(args)
 
 
@@ -103,6 +104,8 @@ def _without_a_window(args: argparse.Namespace) -> int:
         if given["episodes"] is not None:
             given["episodes"].add(session.timeline, "script")
         print(headless.report(session))
+        if args.record is not None:
+            print(f"clip: {args.record}")
     finally:
         env.close()
     return 0

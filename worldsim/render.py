@@ -24,7 +24,7 @@ from worldsim.arguments import positive
 from worldsim.cores import threads_of
 from worldsim.models.dit import CausalDiT
 from worldsim.names import titled
-from worldsim.player.clip import check_clip_name, write_clip, write_strip
+from worldsim.player.clip import check_clip_name, make_room_for, write_clip, write_strip
 from worldsim.replay import WORLD, Replay, digest
 from worldsim.rollout import Sampler
 from worldsim.sampler import OdeSampler, ode_grid
@@ -67,7 +67,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher", type=Path, help="a world's folder, or a training stage's (default: the world's own)"
     )
     parser.add_argument("--intervals", type=positive(int), default=32, help="the teacher's calls a frame (default: 32)")
-    parser.add_argument("--out", type=Path, help="an .mp4, .gif or .png (default: FILE's name with the track and .mp4)")
+    parser.add_argument(
+        "--out", type=Path, help="an .mp4, .gif, .webp or .png (default: FILE's name with the track and .mp4)"
+    )
     parser.add_argument("--world", help="the world's folder, where it is not where it was")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
 
@@ -85,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     if args.track == "premium":
         teacher = load_teacher(args.teacher, world_path(name), world)
         premium = PremiumWorld(world, teacher, intervals=args.intervals)
+    make_room_for(out)
     label = f"realtime, {replay.steps} steps"
     with threads_of(replay.machine):
         takes = {label: paint(replay, world, label)}
@@ -142,7 +145,7 @@ def paint(replay: Replay, world: WorldModel, label: str) -> list[list[np.ndarray
 
 
 def write(path: Path, takes: Mapping[str, Sequence[Sequence[np.ndarray]]], title: str, fps: int) -> None:
-    """Write the takes side by side as .mp4 or .gif, or some moments of the longest round as .png.
+    """Write the takes side by side as a film, or some moments of the longest round as .png.
 
     takes: rounds of frames (H, W, 3) uint8 by label, the first from the left. A take that ended early keeps its last.
     """

@@ -14,7 +14,8 @@ STARTS = "starts.png"
 PARTS = ("denoiser", "heads")
 """Folders of the networks."""
 PART_FILES = ("config.json", "diffusion_pytorch_model.safetensors")
-NOTES = (".md", ".jsonl")  # a card or log beside the weights may grow without changing the world
+NOTES = (".md", ".jsonl", ".png", ".webp")
+"""Cards, logs and pictures beside the weights may change without changing the world; `STARTS` is no such picture."""
 
 
 def read_index(folder: Path) -> dict:
@@ -27,7 +28,8 @@ def read_index(folder: Path) -> dict:
 def write_manifest(folder: Path) -> str:
     """Write `manifest.json` (size and SHA-256 of every other file but notes) and return the manifest's own SHA-256."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    listed = {path.relative_to(folder).as_posix(): _digest(path) for path in files if path.suffix not in NOTES}
+    whole = (path for path in files if path.suffix not in NOTES or path.name == STARTS)
+    listed = {path.relative_to(folder).as_posix(): _digest(path) for path in whole}
     (folder / MANIFEST).write_text(json.dumps({"schema": SCHEMA, "files": listed}, indent=2) + "\n")
     return _digest(folder / MANIFEST)["sha256"]
 

@@ -13,6 +13,8 @@ BACKGROUND = (13, 16, 21)
 TEXT = (240, 243, 246)
 MUTED = (158, 170, 184)
 ACCENT = (255, 186, 73)
+LEAST_SIZE = 9
+"""Of letters, in pixels; smaller ones cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ def clip_frame(frames: Mapping[str, np.ndarray], words: str, scale: int) -> np.n
     for i, (label, frame) in enumerate(frames.items()):
         left = gap + i * (width + gap)
         picture.paste(Image.fromarray(enlarge(frame, scale)), (left, bar))
-        draw.text((left, bar // 2), label, TEXT, _font(20), anchor="lm")
-    draw.text((gap, bar + height + bar // 2), words, MUTED, _font(18), anchor="lm")
+        draw.text((left, bar // 2), label, TEXT, _fitting(label, 20, width), anchor="lm")
+    draw.text((gap, bar + height + bar // 2), words, MUTED, _fitting(words, 18, total - 2 * gap), anchor="lm")
     return np.asarray(picture)
 
 
@@ -72,6 +74,12 @@ def contact_sheet(bands: Sequence[Sequence[Column]], title: str, subtitle: str, 
                 tile = Image.fromarray(enlarge(column.frames[label], scale))
                 sheet.paste(tile, (x, y + head + row * (height + gap)))
     return sheet
+
+
+def _fitting(text: str, size: int, width: int) -> ImageFont.FreeTypeFont:
+    """The typeface at the largest size up to `size` at which the text is no wider than `width` pixels, or the least."""
+    fits = (_font(each) for each in range(size, LEAST_SIZE, -1) if _font(each).getlength(text) <= width)
+    return next(fits, _font(LEAST_SIZE))
 
 
 @cache

@@ -6,8 +6,8 @@ of the game's own actions (repeated from its start), a .py file that defines act
 observation is the imagined frame (H, W, 3) uint8 and rng a numpy Generator, the .zip of Stable-Baselines3's PPO or
 A2C, or the folder of a policy that examples/ppo_boxing.py has trained.
 
-The clip is H.264 in yuv420p, which every common player opens; at an even scale each game pixel covers whole chroma
-samples, so that its colour stays sharp.
+The clip is an .mp4, a .gif or a .webp. An mp4 is H.264 in yuv420p, which every common player opens; at an even scale
+each game pixel covers whole chroma samples, so that its colour stays sharp.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tqdm import tqdm
 from worldsim.action import ActionSpec
 from worldsim.arguments import add_compile, natural, positive
 from worldsim.names import titled
-from worldsim.player.clip import write_film
+from worldsim.player.clip import check_clip_name, make_room_for, write_film
 from worldsim.replay import Replay, Round, describe
 from worldsim_envs.agents import Agent, load_agent
 from worldsim_envs.env import WorldEnv
@@ -60,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="random, noop, actions.json, agent.py, agent.zip or a policy's folder (default: random)",
     )
     parser.add_argument("--seconds", type=positive(float), default=20.0, help="length of the clip (default: 20)")
-    parser.add_argument("--out", type=Path, default=Path("clip.mp4"), help="the clip (default: clip.mp4)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("clip.mp4"), help="the clip: .mp4, .gif or .webp (default: clip.mp4)"
+    )
     parser.add_argument("--sheet", type=Path, help="the contact sheet (default: beside the clip, as .png)")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="write a replay file of the session here too")
     parser.add_argument("--seed", type=natural, default=0, help="of start, agent and noise (default: 0)")
@@ -73,17 +75,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Film the world, write the clip and the sheet, print their paths."""
-    import av  # noqa: F401 - before the work, so that a missing extra costs nothing
-
     sheet = args.sheet or args.out.with_suffix(".png")
-    for path, suffix in ((args.out, ".mp4"), (sheet, ".png")):
-        if path.suffix != suffix:
-            raise ValueError(f"cannot write {str(path)!r}; give a name that ends in {suffix}")
+    check_clip_name(args.out)
+    if sheet.suffix != ".png":
+        raise ValueError(f"cannot write {str(sheet)!r}; give a name that ends in .png")
     env = WorldEnv(args.world, steps=args.steps, device=args.device, compile=args.compile)
     starts_rng, agent_rng = np.random.default_rng(args.seed).spawn(2)
     agent = load_agent(args.agent, env, agent_rng)
     for path in (args.out, sheet):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_room_for(path)
     length = max(round(args.seconds * env.metadata["render_fps"]), 1)
     with _source_game(env, args.game) as game:
         scenes = film(env, game, agent, length, starts_rng)
@@ -119,7 +119,7 @@ def session(scenes: Sequence[Scene], env: WorldEnv, world: str, device: str) -> 
 
 
 def write_clip(path: Path, scenes: Sequence[Scene], env: WorldEnv, scale: int) -> None:
-    """Write the scenes one after another as an H.264 mp4 at the world's frame rate."""
+    """Write the scenes one after another, as `write_film` does, at the world's frame rate."""
     pictures = [picture for scene in scenes for picture in _pictures(scene, env.actions, scale)]
     write_film(path, tqdm(pictures, desc="encoding", unit="frame"), env.metadata["render_fps"])
 

@@ -201,7 +201,7 @@ def test_a_clip_is_saved_by_its_suffix_and_always_as_the_same_bytes(world, tmp_p
     pytest.importorskip("av")
     scene = NPCScene(world, seed=1)
     clips = scene.compare({"wave": ..., "bow": ...}, 4)
-    for suffix, kind in ((".gif", "GIF"), (".png", "PNG"), (".mp4", None)):
+    for suffix, kind in ((".gif", "GIF"), (".webp", "WEBP"), (".png", "PNG"), (".mp4", None)):
         written = []
         for name in ("one", "other"):
             paths = clips["bow"].save(tmp_path / f"{name}{suffix}"), save_clips(tmp_path / f"{name}s{suffix}", clips)
@@ -215,7 +215,7 @@ def test_a_clip_is_saved_by_its_suffix_and_always_as_the_same_bytes(world, tmp_p
 def test_clips_of_different_length_and_other_suffixes_are_refused(tmp_path):
     scene = NPCScene(seed=1)
     clip = scene.play(2)
-    with pytest.raises(ValueError, match="give a name that ends in .mp4, .gif or .png"):
+    with pytest.raises(ValueError, match="give a name that ends in .mp4, .gif, .webp or .png"):
         clip.save(tmp_path / "clip.avi")
     with pytest.raises(ValueError, match="as long as each other; their frames are one: 2, other: 3"):
         save_clips(tmp_path / "clips.gif", {"one": clip, "other": scene.play(3)})

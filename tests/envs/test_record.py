@@ -20,7 +20,7 @@ from worldsim.world_model import WorldModel
 from worldsim_envs import record
 from worldsim_envs.env import WorldEnv
 from worldsim_envs.games import make_game
-from worldsim_envs.pictures import Column, clip_frame, contact_sheet, enlarge
+from worldsim_envs.pictures import BACKGROUND, Column, clip_frame, contact_sheet, enlarge
 
 av = pytest.importorskip("av")
 
@@ -121,6 +121,13 @@ def test_a_bad_agent_is_a_one_line_error_and_nothing_is_written(world, tmp_path,
 def test_an_unknown_file_type_is_a_one_line_error(world, capsys, option):
     assert main(["record", world, *option]) == 2
     assert "give a name that ends in" in capsys.readouterr().err
+
+
+def test_a_clip_that_cannot_be_written_is_one_line_before_anything_is_painted(world, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["record", world, "--out", str(tmp_path / "file" / "clip.mp4")]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "cannot write" in error and "clip.mp4" in error
 
 
 @pytest.mark.parametrize(
@@ -280,7 +287,9 @@ def test_a_wrong_adapter_that_the_user_names_is_refused(slide_world, tmp_path, m
 def test_without_av_it_names_the_extra(world, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "av", None)
     assert main(["record", world]) == 2
-    assert capsys.readouterr().err == 'worldsim: av is not installed; run: pip install "worldsim[video]"\n'
+    assert capsys.readouterr().err == (
+        'worldsim: an mp4 needs PyAV: pip install "worldsim[video]"; a .gif needs nothing\n'
+    )
 
 
 def test_a_sheet_holds_each_frame_sharp_and_in_its_place():
@@ -329,3 +338,26 @@ def test_the_sheet_is_a_png_beside_the_clip(world, tmp_path):
     assert main(["record", world, "--agent", "noop", "--seconds", "2", "--out", str(out)]) == 0
     with Image.open(tmp_path / "walk.png") as sheet:
         assert sheet.format == "PNG" and sheet.width > 8 * 64 * record.SHEET_SCALE
+
+
+@pytest.mark.parametrize("scale", [2, 6])
+def test_the_labels_of_a_clip_stay_above_their_own_frames(scale):
+    dark = np.zeros((64, 64, 3), np.uint8)
+    frames = {"real   score -12": dark, "imagined   score +12": dark}
+    picture = clip_frame(frames, "frame 299   UPRIGHTFIRE", scale)
+    written, width = (picture != BACKGROUND).any(axis=-1), 64 * scale
+    real, imagined = (slice(left, left + width) for left in (16, 32 + width))
+    assert all(written[:40, column].any() for column in (real, imagined)) and written[40 + width :].any()
+    written[:, real] = written[:, imagined] = False
+    written[40 + width :, 16 : 32 + 2 * width] = False
+    assert not written.any()
+
+
+def test_a_clip_for_a_web_page_moves_at_the_world_s_rate(world, tmp_path):
+    file = tmp_path / "clip.webp"
+    assert main(["record", world, "--seconds", "0.4", "--scale", "2", "--out", str(file)]) == 0
+    fps = WorldEnv(world).metadata["render_fps"]
+    with Image.open(file) as film:
+        assert film.n_frames == round(0.4 * fps)
+        film.load()
+        assert film.info["duration"] == round(1000 / fps)

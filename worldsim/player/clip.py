@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,6 +21,11 @@ STRIP_COLUMNS = 8
 STRIP_SCALE = 3
 
 
+FILMS = (".mp4", ".gif", ".webp")
+"""What `write_film` writes."""
+WEBP = {"quality": 90, "method": 4}
+
+
 def usual_suffix() -> str:
     """ ".mp4" where PyAV is installed, else ".gif", which needs nothing."""
     return ".mp4" if find_spec("av") else ".gif"
@@ -27,10 +33,20 @@ def usual_suffix() -> str:
 
 def check_clip_name(path: Path) -> None:
     """ValueError or ModuleNotFoundError in one line where `write_film` could not write this file."""
-    if path.suffix not in (".mp4", ".gif"):
-        raise ValueError(f"cannot write '{path}'; give a name that ends in .mp4 or .gif")
+    if path.suffix not in FILMS:
+        raise ValueError(f"cannot write '{path}'; give a name that ends in .mp4, .gif or .webp")
     if path.suffix == ".mp4" and not find_spec("av"):
         raise ModuleNotFoundError('an mp4 needs PyAV: pip install "worldsim[video]"; a .gif needs nothing', name="av")
+
+
+def make_room_for(path: Path) -> None:
+    """Make the folder of a file that is to be written later; OSError in one line, now, where nothing can be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write '{path}' ({error.strerror}); give a file in a folder of your own") from None
 
 
 def write_clip(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
@@ -39,13 +55,21 @@ def write_clip(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
 
 
 def write_film(path: Path, pictures: Iterable[np.ndarray], fps: int) -> None:
-    """Write pictures (H, W, 3) uint8 with even sides, as they are, as .mp4 (H.264) or .gif.
+    """Write pictures (H, W, 3) uint8 with even sides, as they are, as .mp4 (H.264), .gif or .webp, which
+    a web page shows in motion.
 
     The same pictures make the same bytes.
     """
     check_clip_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    (_write_mp4 if path.suffix == ".mp4" else _write_gif)(path, pictures, fps)
+    if path.suffix == ".mp4":
+        _write_mp4(path, pictures, fps)
+    else:
+        from PIL import Image
+
+        first, *others = (Image.fromarray(picture) for picture in pictures)
+        how = WEBP if path.suffix == ".webp" else {}
+        first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, **how)
 
 
 def write_strip(path: Path, rows: dict[str, Sequence[np.ndarray]], title: str) -> None:
@@ -92,10 +116,3 @@ def _write_mp4(path: Path, pictures: Iterable[np.ndarray], fps: int) -> None:
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=BT709)))
         container.mux(stream.encode())
-
-
-def _write_gif(path: Path, pictures: Iterable[np.ndarray], fps: int) -> None:
-    from PIL import Image
-
-    first, *others = (Image.fromarray(picture) for picture in pictures)
-    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worldsim.player.clip import check_clip_name, write_clip, write_strip
+from worldsim.player.clip import FILMS, check_clip_name, write_clip, write_strip
 from worldsim_envs.pictures import clip_frame
 
 SCALE = 3
@@ -34,7 +34,7 @@ class Clip:
         return len(self.actions)
 
     def save(self, path: str | Path) -> Path:
-        """Write the clip: .mp4 (needs PyAV) or .gif as a film, .png as a strip of 8 moments; returns the path.
+        """Write the clip: .mp4 (needs PyAV), .gif or .webp as a film, .png as a strip of 8 moments; returns the path.
 
         ValueError or ModuleNotFoundError in one line where that cannot be. The same clip makes the same bytes.
         """
@@ -47,7 +47,7 @@ class Clip:
 
 
 def save_clips(path: str | Path, clips: Mapping[str, Clip], title: str = "") -> Path:
-    """Write clips of one length side by side (.mp4, .gif) or under each other (.png), each with its label.
+    """Write clips of one length side by side (.mp4, .gif, .webp) or under each other (.png), each with its label.
 
     title: of the whole; "" takes that of the first clip. Errors as in `Clip.save`.
     """
@@ -70,7 +70,7 @@ def _checked(path: str | Path) -> Path:
     if path.suffix == ".png":
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
-    if path.suffix not in (".mp4", ".gif"):
-        raise ValueError(f"cannot write '{path}'; give a name that ends in .mp4, .gif or .png")
+    if path.suffix not in FILMS:
+        raise ValueError(f"cannot write '{path}'; give a name that ends in .mp4, .gif, .webp or .png")
     check_clip_name(path)
     return path
