@@ -43,7 +43,8 @@ def test_the_state_is_as_large_as_told_to_the_byte(tiny, worlds):
     model = WorldModel.from_pretrained(tiny)
     state = worlds_of(model, worlds)
     tensors = [*state.cache.tensors().values(), state.noise.seeds, state.noise.used, state.past]
-    assert sum(each.numel() * each.element_size() for each in tensors) == state_bytes(model.denoiser.config, worlds)
+    told = state_bytes(model.denoiser.config, worlds, lag=model.heads.config.lag)
+    assert sum(each.numel() * each.element_size() for each in tensors) == told
 
 
 @needs_kernels
@@ -59,15 +60,23 @@ def test_info_tells_the_memory_of_a_batch(tiny, capsys):
     assert main(["info", str(tiny), "--batch", "256"]) == 0
     out = capsys.readouterr().out
     config = WorldModel.from_pretrained(tiny).denoiser.config
-    assert "256 worlds" in out and f"{state_bytes(config, 256) / 1e6:.1f} MB" in out
+    assert "256 worlds" in out and f"{state_bytes(config, 256, lag=1) / 1e6:.1f} MB" in out
 
 
-def test_info_names_a_damaged_network_description(tiny, tmp_path):
+@pytest.mark.parametrize(
+    "damaged, text, words",
+    [
+        ("denoiser/config.json", "{}", "'depth'"),
+        ("heads/config.json", "[]", "'list' object has no attribute 'get'"),
+    ],
+)
+def test_info_names_the_files_of_which_one_is_damaged(tiny, tmp_path, damaged, text, words):
     from worldsim.info import batch_facts
 
     for file in ("manifest.json", "denoiser/config.json", "heads/config.json"):
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_bytes((tiny / file).read_bytes())
-    (tmp_path / "denoiser/config.json").write_text("{}")
-    with pytest.raises(ValueError, match="damaged: denoiser/config.json or manifest.json lacks 'depth'"):
+    (tmp_path / damaged).write_text(text)
+    files = "denoiser/config.json, heads/config.json or manifest.json"
+    with pytest.raises(ValueError, match=f"damaged: {files} lacks {words}"):
         batch_facts(tmp_path, 2)

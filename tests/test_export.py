@@ -1,6 +1,7 @@
 """Worlds as ONNX graphs, played without torch, against the same worlds in torch."""
 
 import argparse
+import json
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from worldsim.export import add_arguments, export_world, run
 from worldsim.exported.noise import Quantiles, Stream
 from worldsim.exported.world import OnnxWorld
 from worldsim.noise import NoiseStream, quantiles
+from worldsim.world_files import write_manifest
 from worldsim.world_model import WorldModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -166,6 +168,18 @@ def test_a_changed_or_missing_file_is_named(folders, tmp_path, name):
     wrong = FileNotFoundError if name == "exported.json" else ValueError
     with pytest.raises(wrong, match="export"):
         OnnxWorld(folder)
+
+
+def test_a_folder_of_an_older_schema_is_refused_and_the_error_says_how_to_make_it_anew(folders, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(folders / "int8", folder)
+    index = json.loads((folder / "exported.json").read_text()) | {"schema": 2}
+    del index["lag"]
+    (folder / "exported.json").write_text(json.dumps(index))
+    write_manifest(folder)
+    with pytest.raises(ValueError, match="schema is 2, this worldsim reads 3.*`worldsim export WORLD --out") as told:
+        OnnxWorld(folder)
+    assert "\n" not in str(told.value)
 
 
 def test_a_damaged_manifest_and_a_folder_that_is_none_are_told(folders, tmp_path):

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from playing import PAST, actions_of, in_bfloat16, one_line, past_of, play
+from playing import PAST, actions_of, equal, in_bfloat16, one_line, past_of, play
 from tiny import HEIGHT, WIDTH, tiny_world
 
 from worldsim.budget import state_bytes
+from worldsim.cli import main
 from worldsim.heads import OutcomeHead
 from worldsim.late_commit import LateCommit
 from worldsim.world_model import WorldModel
@@ -83,6 +84,17 @@ def test_a_state_of_heads_that_look_back_less_is_refused(world):
     one_line(caught)
 
 
+@pytest.mark.parametrize("theirs", [1, LAG - 1])
+def test_a_state_that_looks_back_otherwise_is_not_put_and_no_world_notices(world, theirs):
+    state = world.reset(*past_of(2), [0, 1])
+    other = looking_back(world, theirs).reset(*past_of(1, seed=7), [5])
+    unharmed = state.clone()
+    with pytest.raises(ValueError, match=rf"past is \({theirs}, 3, 48, 64\), here it is \(4, 3, 48, 64\)") as caught:
+        state.put([1], other)
+    one_line(caught)
+    assert equal(play(world, state, actions_of(2, 3)), play(world, unharmed, actions_of(2, 3)))
+
+
 def test_play_with_late_commits_is_told_the_same_outcomes(world):
     right, late = world.reset(*past_of(2), [0, 1]), LateCommit(world, world.reset(*past_of(2), [0, 1]))
     for action in actions_of(2, 8):
@@ -118,8 +130,11 @@ def test_an_exported_world_looks_back_too(world, tmp_path):
         right = world.step(state, torch.from_numpy(vector)[None])
         found = exported.step(mine, vector)
         assert (found.reward, found.ended) == (right.reward.item(), right.ended.item())
-        mine.past = tuple(state.past[0].permute(0, 2, 3, 1).numpy())
-        mine.memory = {name: tensor.numpy() for name, tensor in state.cache.remembered().items()}
+        past = state.past[0].permute(0, 2, 3, 1).numpy()
+        assert np.array_equal(mine.past[:-1], past[:-1])
+        assert np.abs(mine.last.astype(int) - past[-1]).max() <= 1
+        mine.past = tuple(past)
+        mine.memory = {name: tensor.numpy().copy() for name, tensor in state.cache.remembered().items()}
 
 
 def test_the_state_is_as_large_as_told_to_the_byte():
@@ -128,6 +143,14 @@ def test_the_state_is_as_large_as_told_to_the_byte():
     tensors = [*state.cache.tensors().values(), state.noise.seeds, state.noise.used, state.past]
     told = state_bytes(model.denoiser.config, 3, lag=LAG)
     assert sum(each.numel() * each.element_size() for each in tensors) == told
+
+
+def test_info_tells_the_memory_of_a_batch_that_looks_back(world, tmp_path, capsys):
+    world.save_pretrained(tmp_path / "world")
+    assert main(["info", str(tmp_path / "world"), "--batch", "256"]) == 0
+    out = capsys.readouterr().out
+    right, other = (f"{state_bytes(world.denoiser.config, 256, lag=lag) / 1e6:.1f} MB" for lag in (LAG, 1))
+    assert right in out and other not in out
 
 
 def test_there_is_no_frame_less_than_a_step_before():

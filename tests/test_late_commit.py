@@ -30,10 +30,21 @@ def test_frames_outcomes_and_at_last_the_state_are_those_of_step(steps):
         assert torch.equal(seen.reward, wanted.reward) and torch.equal(seen.ended, wanted.ended)
     state = late.settle()
     for name, tensor in right.cache.tensors().items():
-        assert (state.cache.tensors()[name] - tensor).abs().max() < 1e-2, name
+        # A frame may be a grey level off.
+        assert (state.cache.tensors()[name] - tensor).abs().max() < 0.02 * tensor.abs().max() + 1e-2, name
     assert state.step_count == right.step_count == len(ACTIONS) and torch.equal(state.noise.used, right.noise.used)
     assert torch.equal(state.cache.frames, right.cache.frames)
     assert late.settle() is state and torch.equal(state.cache.frames, right.cache.frames)
+
+
+def test_an_actions_buffer_can_be_filled_anew_before_its_frame_is_committed():
+    world = tiny_world(depth=2, dim=16)
+    right, late, buffer = (LateCommit(world, begin(world, 1)), LateCommit(world, begin(world, 1)), torch.empty(1, 5))
+    for action in ACTIONS.split(1):
+        assert torch.equal(late.step(buffer.copy_(action)).frame, right.step(action).frame)
+        buffer.fill_(1.0)
+    memory = right.settle().cache.tensors()
+    assert all(torch.equal(tensor, memory[name]) for name, tensor in late.settle().cache.tensors().items())
 
 
 @pytest.mark.parametrize("worlds", [1, 2])

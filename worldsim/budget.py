@@ -13,7 +13,7 @@ SCRATCH = 1 << 20
 """What oneDNN takes once, for any number of worlds, on processors with matrix units (AMX)."""
 
 
-def state_bytes(config: Mapping, worlds: int, *, lag: int = 1) -> int:
+def state_bytes(config: Mapping, worlds: int, *, lag: int) -> int:
     """What so many worlds are between two steps, to the byte: keys, values, turned keys, one call's, frames, noise.
 
     config: of the denoiser, as its `config.json` has it; the weights are bfloat16. lag: of the heads.

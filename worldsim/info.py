@@ -61,7 +61,8 @@ def batch_facts(name: str | Path, worlds: int) -> dict[str, str]:
         state, work = state_bytes(config, worlds, lag=heads.get("lag", 1)), working_bytes(config, worlds)
         weights = sum(entry["bytes"] for file, entry in files["files"].items() if file.endswith(".safetensors"))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"world folder '{folder}' is damaged: {NETWORK} or {MANIFEST} lacks {error}") from None
+        read = f"{NETWORK}, {HEADS} or {MANIFEST}"
+        raise ValueError(f"world folder '{folder}' is damaged: {read} lacks {error}") from None
     return {
         "batch": f"{worlds} worlds",
         "their state": f"{state / 1e6:.1f} MB, {state / worlds / 1e6:.2f} each; as much again for each save state",

@@ -34,7 +34,7 @@ class LateCommit:
         if leave_at(sampler) is not None:  # nothing is left to be done late
             return model.step(self.settle(), action, steps=steps)
         model.check_action(state, action)
-        action = action.to(model.device)
+        action = action.to(model.device, copy=True)  # kept until its commit, and the caller may fill his anew
         painted = self._painted(sampler, action)
         frame, sound = model.shown(painted, state.last)
         after = model.codec.encode(frame)

@@ -59,7 +59,13 @@ class WorldState:
         return WorldState(cache, noise, self.past[list(worlds)], self.step_count)
 
     def put(self, worlds: Sequence[int], state: WorldState) -> None:
-        """Change these worlds into copies of those of `state`, one each; the others keep their bytes."""
+        """Change these worlds into copies of those of `state`, one each; the others keep their bytes.
+
+        ValueError in one line where `state` remembers another number or size of frames.
+        """
+        seen, wanted = (tuple(each.past.shape[1:]) for each in (state, self))
+        if seen != wanted:
+            raise ValueError(f"this state's past is {seen}, here it is {wanted}; put a state of this very world model")
         self.cache.put(worlds, state.cache)
         self.past[list(worlds)] = state.past
         self.noise.put(worlds, state.noise)

@@ -5,6 +5,7 @@ from worldsim_envs.games import make_game
 from worldsim_envs.games.check import check_game
 from worldsim_envs.games.deadly_corridor import DEATH, REWARD_GRID, VEST, DeadlyCorridor
 from worldsim_envs.games.doom import FOCAL_PIXELS, TakeCover, fireballs
+from worldsim_envs.games.doom_policies import Marksman
 
 pytestmark = pytest.mark.doom
 
@@ -176,6 +177,18 @@ def test_a_corridor_goes_on_from_a_save_to_the_byte_and_to_the_line(corridor):
 def test_the_marksman_goes_far_where_a_random_player_dies(walks):
     score = {policy: np.mean([sum(rewards) for _, rewards, _, _ in each]) for policy, each in walks.items()}
     assert score["marksman"] > 1000 and score["marksman"] > 5 * score["random"]
+
+
+def test_the_marksman_remembers_a_turn_only_where_it_was_played(corridor):
+    marksman, ended = Marksman(np.random.default_rng(0)), False
+    marksman.whim, names, turns = 0.5, corridor.actions.names, set()
+    corridor.reset(0)
+    while not ended:
+        action = marksman(corridor)
+        assert marksman.turning == ("TURN" in names[action])
+        turns.add(marksman.turning)
+        _, _, ended = corridor.step(action)
+    assert turns == {False, True}
 
 
 def test_the_corridors_skill_is_three_and_its_opening_is_short(corridor):

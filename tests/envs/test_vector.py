@@ -6,7 +6,8 @@ import pytest
 import torch
 from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from tiny import HEIGHT, WIDTH, mortal_world, tiny_world
+from test_lag import looking_back
+from tiny import HEIGHT, WIDTH, Mortal, mortal_world, tiny_world
 
 import worldsim  # noqa: F401 - registers the ids
 from worldsim.world_model import WorldModel
@@ -58,6 +59,24 @@ def test_exact_worlds_are_gymnasiums_vector_of_single_ones_in_every_autoreset_mo
     right, seen = drive(reference), drive(ours)
     assert any(result[2].any() for result in right if len(result) == 5)
     assert any(result[3].any() for result in right if len(result) == 5)
+    assert flat(seen) == flat(right)
+
+
+class Nostalgic(Mortal):
+    """`Mortal` heads whose reward is the brightness of the earliest frame that they are shown."""
+
+    def read(self, before, after):
+        return before[:, :3].mean(dim=(1, 2, 3)), super().read(before, after)[1]
+
+
+@pytest.mark.parametrize("mode", [DISABLED, SAME_STEP])
+def test_exact_worlds_that_look_back_are_single_ones_when_some_begin_anew(mode):
+    world = looking_back(tiny_world(depth=2, dim=16))
+    world.reader = Nostalgic(every=3)
+    reference = SyncVectorEnv([lambda: WorldEnv(world, max_episode_steps=LIMIT + 2)] * WORLDS, autoreset_mode=mode)
+    ours = WorldVectorEnv(WORLDS, world, max_episode_steps=LIMIT + 2, autoreset_mode=mode, exact=True)
+    right, seen = drive(reference), drive(ours)
+    assert any(0 < (result[2] | result[3]).sum() < WORLDS for result in right if len(result) == 5)
     assert flat(seen) == flat(right)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from worldsim.world_files import is_as_listed, read_manifest
 from worldsim.worlds import MANIFEST
 
-SCHEMA = 2
+SCHEMA = 3  # the second did not tell how far the heads look back
 INDEX = "exported.json"
 ARRAYS = "arrays.npz"
 """Start frames and actions, and the quantiles of the noise."""
@@ -40,7 +40,8 @@ def read_folder(folder: str | Path) -> tuple[dict, dict[str, np.ndarray]]:
         with np.load(folder / ARRAYS) as arrays:
             return index, dict(arrays)
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"exported world '{folder}' is damaged ({error}); export it again") from None
+        anew = "`worldsim export WORLD --out FOLDER` makes it anew"
+        raise ValueError(f"exported world '{folder}' cannot be read ({error}); {anew}") from None
 
 
 def check_files(folder: Path) -> None:

@@ -68,7 +68,7 @@ class OnnxWorld:
         self.sigmas = {int(steps): tuple(levels) for steps, levels in index["sigmas"].items()}
         """Denoising steps a frame -> the noise levels of their network calls."""
         self.rewards = np.array(index["rewards"], np.float32)
-        self.lag = index.get("lag", 1)
+        self.lag = index["lag"]
         """Frames that the heads look back on, as `worldsim.heads.OutcomeHead`'s."""
         self.start_frames, self.start_actions = arrays["frames"], arrays["actions"]
         """(S, K, H, W, 3) uint8; (S, K-1[, A]) native actions between them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from worldsim_envs.games.deadly_corridor import DeadlyCorridor
+from worldsim_envs.games.deadly_corridor import COMBINATIONS, DeadlyCorridor
 from worldsim_envs.games.doom import TakeCover
 
 CLEARANCE = 60.0
@@ -66,9 +66,9 @@ class Marksman:
     def __call__(self, game: DeadlyCorridor) -> int:
         near = [gunman for gunman in game.gunmen() if gunman[1] < self.reach]
         held = self._shoot(*near[0]) if near else self._walk(*game.player()[1:])
-        self.turning = "turn_left" in held or "turn_right" in held
         if self.rng.random() < self.whim:
-            return int(self.rng.integers(len(game.actions.table)))
+            held = COMBINATIONS[self.rng.integers(len(COMBINATIONS))]
+        self.turning = "turn_left" in held or "turn_right" in held
         return game.actions.decode(game.actions.vector(**dict.fromkeys(held, 1.0)))
 
     def _shoot(self, turn: float, distance: float) -> tuple[str, ...]:
