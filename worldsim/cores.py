@@ -1,11 +1,12 @@
-"""How many cores paint: as few as do it in time, or as many as painted before."""
+"""How many cores paint: as few as do it in time, or as many as painted before; in a forked process one."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 
 import torch
 
@@ -61,6 +62,15 @@ def frame_s(env) -> float:
         if terminated or truncated:
             env.reset(seed=0)
     return min(taken_s[1:])
+
+
+def paint_alone_in_forks() -> None:
+    """Change the process: what is forked of it, as by gymnasium's `AsyncVectorEnv`, paints with one thread.
+
+    A fork has none of the threads that OpenMP counts on, and would wait for them for ever.
+    """
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=partial(torch.set_num_threads, 1))
 
 
 @cache

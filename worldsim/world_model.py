@@ -17,6 +17,7 @@ from worldsim import engine
 from worldsim.action import ActionSpec
 from worldsim.cache import KVCache
 from worldsim.codec import PixelCodec
+from worldsim.cores import paint_alone_in_forks
 from worldsim.heads import OutcomeHead, before_of
 from worldsim.models.dit import CausalDiT
 from worldsim.noise import NoiseStream
@@ -26,6 +27,8 @@ from worldsim.world_files import INDEX, PARTS, SCHEMA, STARTS, read_index, verif
 from worldsim.world_info import Starts, WorldInfo
 from worldsim.world_state import WorldState
 from worldsim.worlds import world_path
+
+paint_alone_in_forks()
 
 NETWORKS = dict(zip(PARTS, (CausalDiT, OutcomeHead), strict=True))
 DOUBT_SIGMA = 0.05  # of 0.05, 0.1, 0.25, 0.4, 0.5, 0.67 and 0.9 the one that tells strange pasts best

@@ -219,22 +219,36 @@ class WorldEnv(gym.Env):
         return self._go_on(state)
 
     def fork(self, n: int) -> list[WorldEnv]:
-        """n environments over the same weights that each go on from here, without a window or a history."""
+        """n environments over the same weights that each go on from here, without a window or a history.
+
+        The limit of a shipped world that `gymnasium.make` made is in the wrapper around it, `TimeLimit`, which no fork
+        has; `copy.deepcopy` of the wrapped environment forks it with its wrappers.
+        """
         state = self.save_state()
-        limit = NO_LIMIT if self.rules.limit is None else self.rules.limit
-        same = {"max_episode_steps": limit, "channel_actions": self.rules.channel_actions, "steps": self._usual_steps}
-        same |= {"ood_every": self.rules.ood_every, "ood_limit": self.rules.ood_limit}
-        forks = [WorldEnv(self.model, **same) for _ in range(n)]
+        forks = [self._alike() for _ in range(n)]
         for fork in forks:
             fork.load_state(state)
         return forks
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> WorldEnv:
+        """A fork, or before the first reset an environment that has not begun either."""
+        (copy,) = self.fork(1) if self._state is not None else (self._alike(),)
+        copy.spec = self.spec
+        return copy
+
+    def _alike(self) -> WorldEnv:
+        """An environment over the same weights and by the same rules, without a window or a history."""
+        limit = NO_LIMIT if self.rules.limit is None else self.rules.limit
+        same = {"max_episode_steps": limit, "channel_actions": self.rules.channel_actions, "steps": self._usual_steps}
+        same |= {"ood_every": self.rules.ood_every, "ood_limit": self.rules.ood_limit}
+        return WorldEnv(self.model, render_mode="rgb_array" if self.render_mode == "rgb_array" else None, **same)
 
     def rewind(self, k: int) -> tuple[np.ndarray, dict[str, Any]]:
         """Take back the last k frames: observation and info, as of `reset`. Playing on gives the same frames again.
 
         Raises ValueError in one line where the history is shorter, and then leaves the episode as it was.
         """
-        if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= len(self._history):
+        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= len(self._history):
             most = f"1..{len(self._history)} frames" if self._history else "nothing; make it with history=N and play"
             raise ValueError(f"cannot rewind {k!r} frames; this environment can take back {most}")
         for _ in range(k):
@@ -299,12 +313,15 @@ def under_time_limit(**options) -> WorldEnv:
     return WorldEnv(**{"max_episode_steps": NO_LIMIT} | options)
 
 
+under_time_limit.metadata = WorldEnv.metadata  # where gymnasium looks for what "rgb_array_list" can be made of
+
+
 def _picture(frame) -> np.ndarray:
     """(1, 3, H, W) tensor -> (H, W, 3) uint8, an array of its own."""
     return frame[0].permute(1, 2, 0).cpu().numpy().copy()
 
 
 def _history_length(asked: int) -> int:
-    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 0:
+    if isinstance(asked, bool) or not isinstance(asked, int | np.integer) or asked < 0:
         raise ValueError(f"history={asked!r}; give a number of frames from 0")
-    return asked
+    return int(asked)

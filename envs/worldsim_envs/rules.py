@@ -75,9 +75,9 @@ class Rules:
         """Whether an episode of so many frames is at its time limit."""
         return steps >= (np.inf if self.limit is None else self.limit)
 
-    def asks_doubt(self, step: int) -> bool:
-        """Whether the network's doubt is told at that step, counted from 1."""
-        return self.ood_every > 0 and step % self.ood_every == 0
+    def asks_doubt(self, step: int | np.ndarray) -> bool | np.ndarray:
+        """Whether the network's doubt is told at that step of an episode, counted from 1."""
+        return (self.ood_every > 0) & (step % max(self.ood_every, 1) == 0)
 
     def is_strange(self, doubt: float | np.ndarray) -> bool | np.ndarray:
         """Whether an episode ends for that doubt."""
@@ -172,14 +172,14 @@ def _limit(asked: int | None, world: int | None) -> int | None:
         return world
     if asked == NO_LIMIT:
         return None
-    if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
+    if isinstance(asked, bool) or not isinstance(asked, int | np.integer) or asked < 1:
         raise ValueError(f"max_episode_steps={asked!r}; give a number of frames from 1, None or -1 for no limit")
-    return asked
+    return int(asked)
 
 
 def _guard(every: int, limit: float | None) -> tuple[int, float | None]:
-    if isinstance(every, bool) or not isinstance(every, int) or every < 0:
+    if isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 0:
         raise ValueError(f"ood_every={every!r}; give a number of steps from 1, or 0 for never")
     if limit is not None and (not every or not limit > 0):
         raise ValueError(f"ood_limit={limit!r} with ood_every={every}; give grey levels above 0, and ood_every from 1")
-    return every, limit
+    return int(every), limit

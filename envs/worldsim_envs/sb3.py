@@ -31,7 +31,11 @@ class WorldVecEnv(VecEnv):
     """
 
     def __init__(self, worlds: gym.vector.VectorEnv) -> None:
-        worlds = worlds.unwrapped
+        if worlds is not worlds.unwrapped:
+            wrapper = type(worlds).__name__
+            raise ValueError(
+                f"{wrapper} around the worlds would be left out; wrap this VecEnv by Stable-Baselines3's own"
+            )
         if not isinstance(worlds, WorldVectorEnv) or worlds.autoreset_mode is not AutoresetMode.SAME_STEP:
             right = 'gymnasium.make_vec("worldsim/Boxing-v0", num_envs=16, autoreset_mode="SameStep")'
             raise ValueError(f"Stable-Baselines3 needs worlds that begin anew within the same step; give {right}")

@@ -108,7 +108,6 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         self._count, self._start = np.zeros(self.num_envs, np.int64), np.zeros(self.num_envs, np.int64)
         self._over = np.zeros(self.num_envs, bool)
         self._held = np.stack([self.actions.condition_vector()] * self.num_envs)
-        self._calls = 0
 
     @property
     def actions(self) -> ActionSpec:
@@ -172,10 +171,9 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         """
         vectors = self._checked_actions(actions)
         waiting = self._checked_waiting()
-        asked = self.rules.asks_doubt(self._calls + 1)
+        due = self.rules.asks_doubt(self._count + 1) & ~waiting
         self._held = self.actions.hold(vectors, self._held)
-        outcome, faults = self._crowd.step(tensor(self._held), steps=self._steps, doubt=asked)
-        self._calls += 1
+        outcome, faults = self._crowd.step(tensor(self._held), steps=self._steps, doubt=bool(due.any()))
         self._count += 1
         faults = self._faults(outcome.reward, faults, waiting)
         faulty = np.isin(np.arange(self.num_envs), list(faults))
@@ -183,8 +181,8 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         truncated = (self.rules.is_late(self._count) & ~waiting) | faulty
         rewards = outcome.reward.masked_fill(tensor(waiting | faulty).to(outcome.reward.device), 0.0)
         infos = {}
-        if asked:
-            doubt, told = outcome.doubt.double().cpu().numpy(), ~waiting & ~faulty
+        if due.any():
+            doubt, told = outcome.doubt.double().cpu().numpy(), due & ~faulty
             infos |= {"ood": np.where(told, doubt, 0.0), "_ood": told}
             truncated |= self.rules.is_strange(infos["ood"])
         self._over = terminated | truncated

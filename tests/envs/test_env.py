@@ -378,3 +378,17 @@ def test_the_shipped_world_compiled_plays_forks_and_replays_to_the_byte(tmp_path
     assert "to the byte" in capsys.readouterr().out
     with pytest.raises(ValueError, match="painted by the compiled engine, here paints the packed one"):
         session.check(packed)
+
+
+def test_a_shipped_id_collects_its_pictures_as_gymnasium_does(world):
+    env = gym.make("worldsim/Boxing-v0", world=world, render_mode="rgb_array_list")
+    env.reset(seed=0)
+    env.step(0)
+    assert len(env.render()) == 2
+
+
+def test_numpys_whole_numbers_are_numbers(world):
+    env = WorldEnv(world, history=np.int64(2), max_episode_steps=np.int32(3), ood_every=np.int64(1))
+    env.reset(seed=0)
+    env.step(0)
+    assert env.rewind(np.int64(1))[1]["step"] == 0

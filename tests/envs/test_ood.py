@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.error import ResetNeeded
+from gymnasium.vector import AutoresetMode
 from tiny import tiny_world
 
 from worldsim.models.dit import CausalDiT
@@ -63,6 +64,20 @@ def test_a_world_in_a_batch_has_the_doubt_of_a_single_one(model):
         infos = vector.step(np.full(WORLDS, step))[-1]
         assert infos["_ood"].all() and (infos["ood"] > 0).all()
         assert infos["ood"].tolist() == [single.step(step)[-1]["ood"] for single in singles]
+
+
+def test_each_world_is_asked_at_the_steps_of_its_own_episode_also_after_a_reset(model):
+    vector = WorldVectorEnv(WORLDS, model, ood_every=3, autoreset_mode=AutoresetMode.DISABLED)
+    vector.reset(seed=5)
+    vector.step(np.zeros(WORLDS, int))
+    vector.reset(options={"reset_mask": np.array([False, True, False])})
+    told = [vector.step(np.zeros(WORLDS, int))[-1] for _ in range(6)]
+    asked = [infos["_ood"].tolist() if "ood" in infos else [False] * WORLDS for infos in told]
+    theirs, other = [step % 3 == 1 for step in range(6)], [step % 3 == 2 for step in range(6)]
+    assert asked == [[a, b, a] for a, b in zip(theirs, other, strict=True)]
+    assert all(not infos["ood"][~infos["_ood"]].any() for infos in told if "ood" in infos)
+    vector.reset(seed=5)
+    assert ["ood" in vector.step(np.zeros(WORLDS, int))[-1] for _ in range(3)] == [False, False, True]
 
 
 def test_a_limit_truncates_the_worlds_above_it_and_no_other(model):

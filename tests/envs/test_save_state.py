@@ -1,8 +1,10 @@
 """Save states: what is loaded goes on as what was saved, bit for bit, and nothing else can be loaded."""
 
+import copy
 import json
 from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,19 @@ def test_forks_go_separate_ways_and_leave_their_origin_alone(model):
     assert ways[0] == ways[2] != ways[1]
     assert play(env, (7, 7)) == play(undisturbed, (7, 7))
     assert all(fork.model is env.model for fork in forks)
+
+
+def test_a_deep_copy_of_an_environment_and_its_wrappers_is_a_fork(model):
+    env = gym.wrappers.TimeLimit(WorldEnv(model, render_mode="rgb_array"), 5)
+    fresh = copy.deepcopy(env)
+    env.reset(seed=5)
+    fresh.reset(seed=5)
+    assert play(env, (1, 2)) == play(fresh, (1, 2))
+    other = copy.deepcopy(env)
+    assert other.unwrapped.model is model and other.unwrapped is not env.unwrapped
+    ours, theirs = ([each.step(action) for action in (3, 0, 4)] for each in (env, other))
+    assert all(np.array_equal(a[0], b[0]) and a[1:] == b[1:] for a, b in zip(ours, theirs, strict=True))
+    assert theirs[-1][3] and np.array_equal(other.render(), env.render())
 
 
 def test_a_batch_and_a_single_environment_load_each_others_states(model):

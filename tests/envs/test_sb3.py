@@ -83,6 +83,12 @@ def test_it_takes_what_make_vec_returns_and_says_what_else_is_wrong(folder, mode
             WorldVecEnv(other)
 
 
+def test_a_wrapper_that_would_be_lost_is_refused(folder):
+    made = gym.make_vec("worldsim/Boxing-v0", num_envs=2, world=folder, autoreset_mode="SameStep")
+    with pytest.raises(ValueError, match="TransformReward around the worlds would be left out"):
+        WorldVecEnv(gym.wrappers.vector.TransformReward(made, lambda reward: 0 * reward))
+
+
 def test_seeds_and_options_hold_for_one_reset(model):
     env = adapted(model)
     assert list(env.seed(7)) == [7, 8, 9]

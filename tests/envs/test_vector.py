@@ -1,5 +1,9 @@
 """WorldVectorEnv against gymnasium's own vector environment over single worlds, and against its promises."""
 
+import os
+import subprocess
+import sys
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -333,3 +337,21 @@ def test_worlds_painted_one_by_one_are_compiled_like_single_ones(folder, no_comp
     with pytest.warns(UserWarning, match="playing without") as told:
         gym.make_vec("worldsim/World-v0", num_envs=2, world=folder, exact=True, compile=True)
     assert len(told) == 1 and "single worlds" not in str(told[0].message)
+
+
+FORKS = """
+import gymnasium as gym, numpy as np, sys, torch, worldsim
+torch.set_num_threads(2)
+gym.make("worldsim/World-v0", world=sys.argv[1]).reset(seed=0)
+envs = gym.make_vec("worldsim/World-v0", num_envs=2, vectorization_mode="async", world=sys.argv[1])
+envs.reset(seed=0)
+print(envs.step(np.zeros(2, int))[0].shape)
+envs.close()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_gymnasiums_processes_paint_although_their_parent_painted_with_threads(folder):
+    command = [sys.executable, "-c", FORKS, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.strip() == str((2, HEIGHT, WIDTH, 3)), done.stderr
