@@ -31,7 +31,8 @@ class WorldEnv(gym.Env):
     compile:           paint in native code, quicker and with other last bits: the first time compiles for about a
                        minute and needs a C++ compiler, later ones load in about 1.5 s. Where that cannot be, a warning
                        says so in one line and the world plays as without. A `WorldModel` is played as it was loaded.
-    max_episode_steps: frames until `truncated`; None takes the world's own limit, -1 sets none.
+    max_episode_steps: frames until `truncated`; None takes the world's own limit, -1 sets none. `gymnasium.make` keeps
+                       this for its wrapper `TimeLimit`: of "worldsim/World-v0" it can shorten episodes only.
     channel_actions:   actions are channel vectors (A,) float32 instead of the source game's own.
     history:           frames that `rewind` can take back; each costs a copy of the world's memory.
     ood_every:         tell in `info["ood"]`, at every so many steps of an episode, how far the network is from its own

@@ -16,6 +16,10 @@ from worldsim_envs.games.past import real_past
 from worldsim_envs.real import RealEnv, plain
 
 
+REPLAYED = ("episode_seed", "actions", "frame")
+"""Reset options, all or none, that begin where a recorded episode was after so many actions."""
+
+
 @dataclass(frozen=True)
 class SourceInfo:
     """What a player shows of a game."""
@@ -67,7 +71,10 @@ class SourceEnv(RealEnv):
     def _opening(self, options: Mapping[str, Any]) -> np.ndarray:
         length = self.model.info.window_frames
         if options:
-            frames, actions = self._replayed(options["episode_seed"], options["actions"], options["frame"])
+            if set(options) != set(REPLAYED):
+                seen = ", ".join(map(repr, options))
+                raise ValueError(f"reset options {seen}; give none, or {', '.join(REPLAYED)} of a recorded episode")
+            frames, actions = self._replayed(*(options[name] for name in REPLAYED))
         else:
             frames, actions = real_past(self.game, length, self.np_random)
         first = max(len(frames) - length, 0)

@@ -7,6 +7,7 @@ from gymnasium.utils.seeding import np_random
 from toy_game import ToyGame, advance, read
 
 from worldsim_envs.real import RealEnv
+from worldsim_envs.source import SourceEnv
 
 
 @pytest.fixture
@@ -53,3 +54,12 @@ def test_a_painted_frame_must_be_committed(env):
     env.paint(1)
     with pytest.raises(ResetNeeded, match="call commit"):
         env.paint(1)
+
+
+@pytest.mark.atari
+@pytest.mark.parametrize("options", [{"start": 3}, {"episode_seed": (1,)}])
+def test_a_source_game_says_which_options_begin_at_a_recorded_moment(options):
+    env = SourceEnv("boxing")
+    with pytest.raises(ValueError, match="give none, or episode_seed, actions, frame of a recorded episode"):
+        env.reset(options=options)
+    env.close()

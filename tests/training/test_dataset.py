@@ -89,6 +89,32 @@ def test_clips_around_ends_end(recording):
     assert clip.ended[:, -1].all()
 
 
+@pytest.mark.parametrize(("kind", "share"), [("rewards", "reward_share"), ("ended", "end_share")])
+def test_clips_around_events_hold_one_where_a_head_that_looks_back_learns_it(recording, kind, share):
+    clip = ClipSampler(recording, 5, 300, seed=0, **{share: 1.0}, first=3).sample()
+    event = getattr(clip, kind) != 0
+    starts = ~clip.known[:, 0]  # what comes sooner in its episode has no such clip
+    assert (event[:, 3:].any(dim=1) | (starts & event[:, 1:].any(dim=1))).all()
+    late = event[:, 3:].any(dim=1) & ~starts
+    assert late.sum() > 100 and (kind == "ended" or event[late][:, 3].any() and event[late][:, 4].any())
+
+
+@pytest.mark.parametrize(("length", "first"), [(1, 1), (2, 1), (4, 1), (4, 3), (4, 9)])
+def test_every_event_has_a_clip_however_soon_it_comes(recording, length, first):
+    events = np.flatnonzero(recording.rewards)
+    starts = recording.sample_starts_with(np.random.default_rng(0), events, 500, length, first=first)
+    episode, last = (np.searchsorted(recording.offsets, at, side="right") for at in (starts, starts + length - 1))
+    assert np.array_equal(episode, last)
+    index = np.arange(length) + starts[:, None]
+    assert np.isin(index[:, min(1, length - 1) :], events).any(axis=1).all()
+
+
+def test_around_events_that_need_no_earlier_frame_the_same_clips_are_drawn_as_ever(recording):
+    events = np.flatnonzero(recording.rewards)
+    starts = recording.sample_starts_with(np.random.default_rng(0), events, 16, 4)
+    assert starts.tolist() == [322, 232, 137, 80, 92, 14, 16, 13, 52, 305, 245, 346, 133, 151, 359, 264]
+
+
 def test_a_share_of_the_clips_is_drawn_around_ends(recording):
     clip = ClipSampler(recording, 3, 4000, seed=0, end_share=0.5).sample()
     plain = len(recording.policies) / recording.windows(3).sum()

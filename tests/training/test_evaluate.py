@@ -3,6 +3,7 @@
 import argparse
 import json
 import shlex
+import shutil
 import sys
 import time
 from collections import Counter
@@ -336,6 +337,21 @@ def test_the_adapter_that_the_user_names_is_the_one_held_against_the_world(tmp_p
     assert evaluate.main([str(tmp_path / "mine"), "--game", "toy_game:ToyGame"]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and message in error
+
+
+def test_parts_are_kept_apart_by_the_source_that_measured_them(tmp_path, monkeypatch):
+    source = shutil.copytree(evaluate.PACKAGE, tmp_path / "source", ignore=shutil.ignore_patterns("__pycache__"))
+    args, told = arguments("nowhere", "--parts", tmp_path / "parts"), {"command": "", "quick": False, "threads": 1}
+
+    def part(value):
+        return evaluate._ledger(args, told, evaluate.FULL).part("gains", lambda: {"gain": value})["gain"]
+
+    assert (part(1), part(2)) == (1, 1)
+    monkeypatch.setattr(evaluate, "PACKAGE", source)
+    assert part(3) == 1  # the same source in another place
+    for value, name in enumerate(("collapse.py", "battery/bars.py"), 4):
+        (source / name).write_text((source / name).read_text() + "\n")
+        assert part(value) == value
 
 
 def test_batches_come_back_in_order_and_nearly_equal():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from toy_game import PERIOD, ToyGame, advance, draw
+from toy_game import CHANNELS, PERIOD, ToyGame, advance, draw, read
 
 from worldsim_training.battery.bars import failed
 from worldsim_training.battery.broken import OtherShow, broken
@@ -17,6 +17,7 @@ from worldsim_training.heldout import record_heldout
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 NAMES = ("features", "seen_rewards", "opponent")
+LEFT = 1 + CHANNELS.index("left")
 SIZE = Size(windows=40, window_steps=52, state_steps=(16,), traces=4, probe_steps=150, detector_steps=150)
 
 
@@ -160,22 +161,33 @@ def test_an_instrument_that_fails_on_the_real_game_gives_its_reason_and_no_figur
     assert bench.score(RealSimulator(game, heldout), (name,)) == {f"refused_{name}": bench.refused[name]}
 
 
+class ShortGame(ToyGame):
+    """Cut off after 9 steps, sooner than most leads of a policy end; each pays what is left. Its policy goes left."""
+
+    def reset(self, seed):
+        self.remaining = 9
+        return super().reset(seed)
+
+    def step(self, action):
+        frame, _, ended = super().step(action)
+        self.remaining -= 1
+        return frame, float(self.remaining), ended or not self.remaining
+
+    @classmethod
+    def policies(cls):
+        return {"left": lambda rng: lambda game: LEFT}
+
+
 def test_a_random_trace_of_a_game_that_ends_soon_is_random_play_all_the_same():
-    """Cut off after 9 steps, sooner than most leads of a policy end."""
-
-    class Short(ToyGame):
-        def reset(self, seed):
-            self.left = 9
-            return super().reset(seed)
-
-        def step(self, action):
-            frame, reward, ended = super().step(action)
-            self.left -= 1
-            return frame, reward, ended or not self.left
-
-    game = Short()
-    name = next(iter(game.policies()))
-    traces = [random_trace(game, name, (0, 97, i), steps=5) for i in range(20)]
-    lengths = [len(trace.actions) for trace in traces]
-    assert all(1 <= length <= 5 for length in lengths) and len(set(lengths)) > 1
-    assert all(len(trace.frames) == length + 1 for trace, length in zip(traces, lengths, strict=True))
+    game, leads, played = ShortGame(), [], []
+    for i in range(20):
+        trace = random_trace(game, "left", (0, 97, i), steps=5)
+        clock = read(game.reset(np.random.SeedSequence((0, 97, i))))[-1]
+        leads.append((read(trace.frames[0])[-1] - clock) % PERIOD)
+        whole = [game.step(action) for action in (*[LEFT] * leads[-1], *trace.actions)]
+        frames, rewards, ended = zip(*whole[leads[-1] :], strict=True)
+        assert np.array_equal(trace.frames[1:], frames) and np.array_equal(trace.rewards, rewards)
+        assert len(rewards) == 5 or ended[-1]
+        played.append(tuple(trace.actions))
+    assert len({*leads}) > 3 and {len(actions) for actions in played} == {1, 2, 3, 4, 5}
+    assert {action for actions in played for action in actions} == {actions[0] for actions in played} == {*range(5)}

@@ -10,7 +10,7 @@ from worldsim.codec import PixelCodec
 from worldsim.heads import OutcomeHead, before_of, outcome_loss
 from worldsim.models.dit import CausalDiT
 from worldsim.sampler import FewStepSampler, euler_step, step_sigmas
-from worldsim_training import journal, loop, validate
+from worldsim_training import journal, loop, outcomes, validate
 from worldsim_training.config import ConsistencyConfig, ContextConfig, LoopConfig, TeacherForcingConfig
 from worldsim_training.consistency import Consistency
 from worldsim_training.context import paint_clip
@@ -272,6 +272,27 @@ def test_a_head_that_looks_back_learns_off_the_transitions_whose_earlier_frame_t
     answer = [torch.cat(parts) for parts in zip(*told, strict=True)]
     rewards, ended = clip.rewards[:, 3:].T.flatten(), clip.ended[:, 3:].T.flatten()
     assert torch.allclose(loss, outcome_loss(*answer, rewards, ended, torch.tensor((0.0, 1.0))), atol=1e-6)
+
+
+def test_a_head_that_looks_back_is_shown_its_past_and_the_new_frame_real_or_painted_as_drawn(monkeypatch):
+    monkeypatch.setattr(outcomes, "paint_clip", lambda painter, sampler, real, *rest: real + 10)
+    stage = Outcomes(OutcomeHead(HEIGHT, WIDTH, (0.0,), width_conv=8, lag=3), tiny_denoiser(), FewStepSampler((1.0,)))
+    seen = []
+    stage.student.register_forward_pre_hook(lambda head, pair: seen.append(pair))
+    number = torch.arange(4 * 7, dtype=torch.uint8).view(4, 7)  # no frame of the four clips is like another
+    frames = number[..., None, None, None].expand(4, 7, 3, HEIGHT, WIDTH)
+    zeros = torch.zeros(4, 7)
+    clip = Clip(frames, zeros[..., None], zeros > -1, zeros, zeros > 0)
+    stage.loss(clip, torch.Generator().manual_seed(0))
+
+    kind = torch.randint(3, (4, 7, 1, 1, 1), generator=torch.Generator().manual_seed(0))
+    assert len(kind[:, 3:].unique()) == 3
+    real = PixelCodec().encode(frames)
+    led_here, led_on = real + 10 * (kind > 0), real[:, :-1] + 10 * (kind[:, 1:] == 2)  # a step's last and first frame
+    ((before, after),) = seen
+    told = [torch.cat((led_on[:, new - 3], led_on[:, new - 1]), dim=1) for new in range(3, 7)]
+    assert torch.equal(before.unflatten(0, (4, 4)), torch.stack(told, dim=1))
+    assert torch.equal(after.unflatten(0, (4, 4)), led_here[:, 3:])
 
 
 def test_a_head_that_looks_back_learns_an_end_that_comes_so_long_after_what_announces_it():

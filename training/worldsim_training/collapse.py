@@ -155,7 +155,7 @@ def read_signs(
 
 
 def _every(rollouts: Sequence[np.ndarray], frames: int) -> list[np.ndarray]:
-    """At most about `frames` frames of these rollouts, evenly taken."""
+    """Frames of these rollouts, evenly taken: all up to `frames`, of more at least that many and less than twice."""
     stride = max(1, sum(map(len, rollouts)) // frames)
     return [rollout[::stride] for rollout in rollouts]
 

@@ -188,7 +188,8 @@ class OutcomesConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     width: int = 32
     lag: int = 1
-    """Steps before the new frame of the earliest frame that the head is shown; see `worldsim.heads.OutcomeHead`."""
+    """Steps before the new frame of the earliest frame that the head is shown; see `worldsim.heads.OutcomeHead`. The
+    first lag - 1 steps of an episode are not learnt."""
     reward_share: float = 0.4
     """Share of clips drawn around a reward."""
     end_share: float = 0.1

@@ -130,17 +130,20 @@ class Recording:
         episode = np.searchsorted(before, picked, side="right") - 1
         return self.offsets[episode] + picked - before[episode]
 
-    def sample_starts_with(self, rng: np.random.Generator, events: np.ndarray, n: int, length: int) -> np.ndarray:
+    def sample_starts_with(
+        self, rng: np.random.Generator, events: np.ndarray, n: int, length: int, *, first: int = 1
+    ) -> np.ndarray:
         """(n,) int64 first frames of windows that hold one of `events`, uniform over the windows around each.
 
-        events: (M,) int64 frames, each in an episode of at least `length` frames. The step into the event is in the
-        window, too, where length > 1.
+        events: (M,) int64 frames, each in an episode of at least `length` frames. In its window an event is frame
+        `first` or a later one, so that the step into it is there, too; or as late as can be, where it comes sooner than
+        that in its episode or the window is no longer.
         """
         event = events[rng.integers(len(events), size=n)]
         episode = np.searchsorted(self.offsets, event, side="right") - 1
         low = np.maximum(self.offsets[episode], event - length + 1)
-        high = np.minimum(event - (length > 1), self.offsets[episode + 1] - length)
-        return rng.integers(low, high, endpoint=True)
+        high = np.minimum(event - first, self.offsets[episode + 1] - length)
+        return rng.integers(low, np.maximum(low, high), endpoint=True)
 
     @classmethod
     def _empty(cls, entries: list[dict[str, Any]], spec: ActionSpec, meta: dict[str, Any]) -> Recording:
@@ -196,7 +199,8 @@ class ClipSampler:
     """Random clips of a recording, endlessly: no clip crosses the border of an episode.
 
     A clip's start is uniform over all windows of the recording. `reward_share` of the clips (on average) are drawn
-    instead around a frame with a reward, `end_share` around the end of a game.
+    instead around a frame with a reward, `end_share` around the end of a game, which is frame `first` of its clip or a
+    later one.
     The same seed gives the same clips on every device; `state_dict` resumes bit for bit.
     The recording lies on the device where it takes at most `resident_bytes` there (none given: half of a GPU's free
     memory), else in main memory, from which each batch is sent. The clips are the same.
@@ -212,6 +216,7 @@ class ClipSampler:
         device: torch.device | str = "cpu",
         reward_share: float = 0.0,
         end_share: float = 0.0,
+        first: int = 1,
         resident_bytes: int | None = None,
     ) -> None:
         if batch < 1:
@@ -219,7 +224,7 @@ class ClipSampler:
         if min(reward_share, end_share) < 0 or reward_share + end_share > 1:
             raise ValueError(f"reward_share={reward_share} and end_share={end_share}; shares are >= 0, their sum <= 1")
         self.recording = recording
-        self.clip_frames, self.batch = clip_frames, batch
+        self.clip_frames, self.batch, self.first = clip_frames, batch, first
         self.shares = (reward_share, end_share)
         self.events = (self._events(recording.rewards != 0), self._events(recording.ended))
         for share, events, what in zip(self.shares, self.events, ("rewards", "ends of games"), strict=True):
@@ -252,8 +257,8 @@ class ClipSampler:
             chosen = (kind >= low) & (kind < low + share)
             low += share
             if chosen.any():
-                n = int(chosen.sum())
-                starts[chosen] = self.recording.sample_starts_with(self.rng, events, n, self.clip_frames)
+                amount = (int(chosen.sum()), self.clip_frames)
+                starts[chosen] = self.recording.sample_starts_with(self.rng, events, *amount, first=self.first)
         return starts
 
     def _events(self, is_event: np.ndarray) -> np.ndarray:

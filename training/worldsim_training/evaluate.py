@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import os
 import platform
@@ -41,6 +42,9 @@ from worldsim_training.battery.verdicts import FAIL, PASS, Gate, judge
 from worldsim_training.episodes import SPLITS, write_whole
 from worldsim_training.evaluation import FULL, QUICK, Evaluation, Plan, check_fit
 from worldsim_training.report import page
+
+PACKAGE = Path(__file__).parent
+"""The source that decides what figures come of a world."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -143,7 +147,16 @@ def _ledger(args: argparse.Namespace, told: Figures, plan: Plan) -> Ledger:
     """Where finished parts are kept, for runs that would measure the very same."""
     machine = {key: told[key] for key in told if key not in ("command", "quick", "threads")}
     numbers = {"split": args.split, "seed": args.seed, "steps": args.steps, "batch": plan.batch}
-    return Ledger(args.parts, {**machine, **numbers, "plan": dataclasses.asdict(plan)})
+    judged_by = {"source_sha256": _source_sha256(PACKAGE)}
+    return Ledger(args.parts, {**machine, **numbers, **judged_by, "plan": dataclasses.asdict(plan)})
+
+
+def _source_sha256(package: Path) -> str:
+    """SHA-256 of all of a package's code: its version may outlive many changes."""
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _teacher(args: argparse.Namespace, model: WorldModel) -> PremiumWorld | None:

@@ -111,11 +111,11 @@ def check_judge(
         signs = judge.signs(frames, frames[: judge.opening_frames])
         if reasons := collapse_reasons(signs, judge.limits):
             raise ValueError(f"collapse test refused: a real rollout is {' and '.join(reasons)} by it ({signs})")
-    judge, tried = wiser or judge, 0
+    knowing, tried = wiser or judge, 0
     for frames in rollouts[:MUTATED_ROLLOUTS]:
         for name, (mutant, expected) in make_mutants(judge.game, frames, rng).items():
             tried += 1
-            if not expected.intersection(reasons := judge.reasons(mutant)):
+            if not expected.intersection(reasons := knowing.reasons(mutant)):
                 seen = " and ".join(reasons) or "sound"
                 raise ValueError(f"collapse test refused: a real rollout that was {name} is {seen} by it")
     return tried

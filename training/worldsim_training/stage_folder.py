@@ -49,6 +49,11 @@ class StageFolder:
         written = (self.path / NETWORK).is_dir() and (self.path / last_written).is_file()
         return at_end and written and notes["settings"] == settings
 
+    def noted(self, key: str) -> Any:
+        """What a setting of the stage itself was when it was trained; None where it was not, or had none."""
+        path = self.path / loop.CHECKPOINT
+        return checkpoint.load_notes(path)["settings"]["stage"].get(key) if path.is_file() else None
+
     def network(self) -> Path:
         """Folder of the network that the stage came to; FileNotFoundError, naming the stage, before its end."""
         folder = self.path / NETWORK
