@@ -15,7 +15,6 @@ from worldsim_envs.games import matching_game
 from worldsim_envs.games.past import real_past
 from worldsim_envs.real import RealEnv, plain
 
-
 REPLAYED = ("episode_seed", "actions", "frame")
 """Reset options, all or none, that begin where a recorded episode was after so many actions."""
 

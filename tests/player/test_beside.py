@@ -105,6 +105,14 @@ def test_a_fork_lives_one_past_and_two_futures(beside, world):
     assert beside.game.session.timeline.actions == [UP] * 3 + [0] * 4 + [UP] * 2
 
 
+def test_a_forks_captions_tell_who_plays(beside):
+    beside.turn("k")
+    for hands in ("random", "your keys"):
+        beside.turn("m")
+        told = [caption.split("   ")[1] for caption in beside.shown[-1][1].captions]
+        assert told == [hands, "at rest"]
+
+
 def test_b_goes_through_the_worlds_own_starts(env, window, make_game):
     starts = env.model.starts
     hand = Hand(make_game(env, starts=WorldStarts(starts, 1)), window)

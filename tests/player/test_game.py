@@ -13,8 +13,9 @@ pygame = pytest.importorskip("pygame")
 from PIL import Image  # noqa: E402
 
 from worldsim.action import ActionSpec, Channel  # noqa: E402
-from worldsim.player import saves, session  # noqa: E402
+from worldsim.player import controls, saves, session  # noqa: E402
 from worldsim.player.controls import RandomHands  # noqa: E402
+from worldsim.player.episodes import EpisodeWriter  # noqa: E402
 from worldsim.replay import Replay  # noqa: E402
 from worldsim_envs.env import WorldEnv  # noqa: E402
 
@@ -48,6 +49,21 @@ def test_pause_holds_the_world_and_a_point_paints_one_frame(hand):
     assert hand.game.status().step == 2
     hand.turn("tab")
     assert hand.game.status().step == 3
+
+
+def test_the_game_rests_while_the_help_is_open_and_goes_on_as_before(hand):
+    hand.turn()
+    hand.turn("h")
+    hand.turns(3)
+    assert (hand.game.mode, hand.game.status().step) == ("help", 1)
+    hand.turn("h")
+    assert (hand.game.mode, hand.game.status().step) == ("play", 2)
+    hand.turn("tab")
+    hand.turn("h", "h")
+    hand.turn("h")
+    assert hand.game.mode == "help"
+    hand.turn("h")
+    assert (hand.game.mode, hand.game.status().step) == ("pause", 2)
 
 
 def test_a_point_while_playing_changes_nothing(hand):
@@ -180,11 +196,12 @@ def test_m_swaps_the_player_for_a_random_one_and_back(hand):
     press("up")
     hand.turns(2)
     hand.turn("m")
+    assert hand.note == "a random player plays"
     hand.turns(39)
     told = hand.game.session.timeline
     assert hand.game.status().hands == "random" and len(set(told.actions[2:])) > 4
     hand.turn("m")
-    assert hand.game.status().hands == "you"
+    assert hand.game.status().hands == "you" and hand.note == "you play"
     assert told.actions[:2] == [NAMES.index("UP")] * 2 and told.actions[-1] == NAMES.index("UP")
     assert len(told) == 43
 
@@ -265,6 +282,16 @@ def test_recording_from_the_start_is_written_when_the_player_leaves(env, window,
     assert Replay.load(tmp_path / "new" / "round.replay.json").frames() == 4
 
 
+def test_the_episode_is_kept_even_where_the_clip_cannot_be_written(env, window, make_game, tmp_path):
+    kept = EpisodeWriter(tmp_path / "data", env.facts(), "imagined")
+    hand = Hand(make_game(env, record=tmp_path / "file" / "round.gif", episodes=kept), window)
+    hand.turns(4)
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError):
+        hand.game.close()
+    assert len(list((tmp_path / "data").rglob("*.npz"))) == 1
+
+
 def test_a_state_of_other_weights_is_refused(hand, window, tmp_path_factory, make_game):
     hand.turns(2)
     state, timeline = hand.game.session.snapshot()
@@ -333,18 +360,29 @@ def test_a_temperament_changed_in_mid_round_is_in_the_replay_file(moody):
 
 
 def test_v_goes_through_the_temperaments_and_the_replay_follows(moody):
-    values = moody.game.env.actions.conditions["npc"]
+    values = ("friendly", "timid", "proud", "hostile")  # not "driven", for whose buttons there are no keys
+    assert moody.game.env.actions.conditions["npc"] == (*values, "driven")
     first = values.index(moody.game.env.conditions["npc"])
     moody.turn("r")
     for step in range(1, len(values) + 1):
         moody.turn("v")
         wanted = values[(first + step) % len(values)]
-        assert moody.game.env.conditions["npc"] == wanted and moody.note == f"npc: {wanted}"
+        assert moody.game.env.conditions["npc"] == wanted and moody.note == f"temperament: {wanted}"
         moody.turn()
     moody.turn("r")
     (file,) = files(moody, "*.replay.json")
     replay = Replay.load(file)
     assert len(replay.rounds[0].changes) == len(values) and replay.check(WorldEnv(moody.game.env.model)) == []
+
+
+def test_v_leaves_out_driven_only_where_the_player_has_no_keys_for_its_buttons():
+    names = ("npc_shy", "npc_bold", "npc_driven", "npc_left")
+    told = {"conditions": {"npc": ("shy", "bold", "driven")}}
+    values = []
+    for keys in ({}, {"npc_left": ()}, {"npc_left": ("j",)}):
+        spec = ActionSpec([Channel(name) for name in names], keys=keys, **told)
+        values.append([controls.next_value(spec, "npc", value) for value in ("shy", "bold", "driven")])
+    assert values == [["bold", "shy", "shy"], ["bold", "shy", "shy"], ["bold", "driven", "shy"]]
 
 
 def test_v_in_a_world_without_temperaments_is_one_line(hand):
@@ -366,8 +404,6 @@ def test_what_held_holds_again_after_a_rewind_and_in_a_saved_game(moody):
 
 
 def test_the_episode_of_a_round_names_what_held(moody, tmp_path):
-    from worldsim.player.episodes import EpisodeWriter
-
     lived(moody)
     path = EpisodeWriter(tmp_path / "data", moody.game.env.facts(), "imagined").add(
         moody.game.session.timeline, "human"

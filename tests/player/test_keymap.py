@@ -44,6 +44,11 @@ def test_a_file_gives_keys_to_channels_and_commands_and_the_rest_stays(written, 
     window.close()
 
 
+def test_own_keys_leave_the_worlds_conditions(written):
+    moody = ActionSpec([Channel("npc_shy"), Channel("npc_bold")], conditions={"npc": ("shy", "bold")})
+    assert keymap.load(written('[commands]\npause = ["f3"]'), moody).actions.conditions == moody.conditions
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

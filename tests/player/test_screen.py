@@ -153,18 +153,90 @@ def test_a_key_that_plays_commands_nothing_and_the_help_says_so(monkeypatch):
     window.close()
 
 
-@pytest.mark.parametrize("scale", [1, 4, 10, 18])
-def test_the_help_is_whole_at_every_size(monkeypatch, scale):
+MANY = ActionSpec(
+    [Channel(name) for name in ("left", "right", "wave", "bow", "give", "threaten", "strike", "guard", "npc_a")],
+    keys={"left": ("left", "a"), **{name: (name[0],) for name in ("wave", "give", "threaten")}}
+    | {"right": ("right", "d"), "bow": ("down", "s"), "strike": ("space",), "guard": ("c", "left shift")},
+    conditions={"npc": ("a",)},
+)
+"""Actions of a world with many keys, as Encounter."""
+
+
+@pytest.mark.parametrize("spec", [tiny_actions(), MANY], ids=["few", "many"])
+@pytest.mark.parametrize("size", [None, (812, 576), (640, 360), (320, 240), (1920, 1000), (200, 900)])
+@pytest.mark.parametrize("scale", [1, 4, 18])
+def test_the_help_is_whole_at_every_size(monkeypatch, scale, size, spec):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    window = Window("Tiny", (48, 64), tiny_actions(), scale=scale)
+    window = Window("Tiny", (48, 64), spec, scale=scale)
+    if size:
+        pygame.display.set_mode(size, pygame.RESIZABLE)
     before = shot(window)
-    tap("h")
-    drawn = np.argwhere((shot(window) != before).any(axis=2))
-    line = window._layout()[2]
-    rows = len(HELP) + len(tiny_actions().keys)
-    assert (drawn.min(axis=0) > 0).all() and drawn[:, 0].max() < line.width - 1 and drawn[:, 1].max() < line.top
-    assert np.ptp(drawn[:, 1]) > rows * 15
+    written = {}
+    monkeypatch.setattr(hud.Canvas, "text", spied(hud.Canvas.text, written))
+    tap("f", "h")
+    drawn = np.argwhere((shot(window, mode="play") != before).any(axis=2))
+    assert drawn.size
+    room = pygame.Rect(0, 0, window._canvas.surface.get_width(), window._layout()[2].top)
+    assert all(room.contains(rect) for _, rect in written.values())
+    rows = [*controls.help_rows(spec), *controls.command_rows(spec)]
+    assert {"PLAY", "AND MORE"} <= written.keys()
+    assert [meaning for _, meaning in rows if meaning not in written] == []
+    rects = [rect for _, rect in written.values()]
+    assert all(rect.collidelist(rects[:i]) < 0 for i, rect in enumerate(rects))
     window.close()
+
+
+def spied(write, written):
+    def text(canvas, told, size, colour, at, **options):
+        if told:
+            written[told] = (size, canvas.label(told, size, colour).get_rect(topleft=at))
+        return write(canvas, told, size, colour, at, **options)
+
+    return text
+
+
+def test_the_help_has_two_columns_of_full_letters_where_one_does_not_fit(monkeypatch, window):
+    written = {}
+    monkeypatch.setattr(hud.Canvas, "text", spied(hud.Canvas.text, written))
+    rows = [(f"K{i}", f"play {i}") for i in range(8)]
+    commands = [(f"C{i}", f"command {i}") for i in range(19)]
+
+    def columns(height):
+        written.clear()
+        hud.draw_help(window._canvas, pygame.Rect(0, 0, 500, height), rows, commands)
+        return len({rect.left for told, (_, rect) in written.items() if told[0] in "KC"}), written["play 0"][0] == 17
+
+    assert [columns(height) for height in (700, 540, 330)] == [(1, True), (2, True), (2, True)]
+    assert columns(200) == (2, False)
+
+
+@pytest.mark.parametrize("mode", ["pause", "over", "rewind", "help"])
+@pytest.mark.parametrize("width", [300, 600, 1200])
+def test_a_note_leaves_the_state_readable(window, mode, width):
+    canvas, told = window._canvas, status(mode=mode)
+    state, way_on = hud.state_words(told)
+    line = hud.words(canvas, told, "saved " + "x" * 30, width)
+    assert line.startswith(state) and "saved x" in line and canvas.font(18).size(line)[0] <= width
+    assert width < 1200 or way_on in line
+    assert hud.words(canvas, told, "", 1200) == state + way_on
+
+
+def test_closing_the_panes_gives_back_the_size_that_the_player_had_chosen(monkeypatch, window):
+    monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [(1920, 1080)])
+
+    def size(panes, chosen=None):
+        if chosen:
+            pygame.display.set_mode(chosen, pygame.RESIZABLE)
+        wide = np.zeros((48, 64 * panes + 2 * (panes - 1), 3), np.uint8)
+        window.show(wide, status(captions=("it",) * panes if panes > 1 else ()), Figures())
+        return pygame.display.get_surface().get_size()
+
+    size(1, (800, 500))
+    assert size(3)[0] > 1200 and size(3)[1] == 500
+    assert size(2)[1] == 500 and size(1) == (800, 500)
+    size(2)
+    assert size(2, (1300, 700)) == (1300, 700) and size(1) == (1300, 700)
+    assert size(2)[1] == 700 and size(1) == (1300, 700)
 
 
 def test_captions_stay_as_sharp_as_when_they_were_first_written(window):

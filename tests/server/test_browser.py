@@ -75,6 +75,24 @@ def test_nothing_sticks_out_of_a_phone_and_each_pixel_is_whole(page):
     assert fire["x"] + fire["width"] <= 390 and fire["y"] + fire["height"] <= 844
 
 
+def test_the_game_rests_while_the_help_is_open_and_goes_on_as_before(page):
+    def after(key):
+        step = page.get_attribute("#picture", "data-step")
+        page.keyboard.press(key)
+        page.wait_for_timeout(500)
+        moves = page.get_attribute("#picture", "data-step") != step
+        return page.get_attribute("body", "data-state"), page.locator("#help").is_visible(), moves
+
+    page.keyboard.press("n")
+    page.wait_for_selector("body[data-state=playing]")
+    assert after("h")[:2] == ("pause", True)
+    assert after("f")[2] is False
+    assert after("Escape") == ("playing", False, True)
+    assert after("Tab")[0] == "pause"
+    assert after("h") == ("pause", True, False) and after("h") == ("pause", False, False)
+    assert after("h")[1] and after("Tab") == ("playing", True, True) and after("h") == ("playing", False, True)
+
+
 def test_several_worlds_make_a_menu_and_a_click_plays_one(page, world, monkeypatch, serving):
     from worldsim import serve
 

@@ -36,6 +36,9 @@ STATES = {"new", "start", "save", "load", "repaint", "single", *STEPS}
 LONG = {"Esc": "escape"}  # a key's short name -> pygame's
 SHORT = {key: name for name, key in LONG.items()}
 
+DRIVEN = "driven"
+"""The value of a condition in which nothing but its further channels moves what it holds for."""
+
 PRESSED = 0.5
 """Share of a stick's way from which it presses a button."""
 WAYS = (("left", 0, -1), ("right", 0, 1), ("up", 1, -1), ("down", 1, 1))
@@ -149,6 +152,20 @@ def command_rows(spec: ActionSpec, commands: Mapping[str, str] = COMMANDS) -> li
 
 def _keys_of(name: str, commands: Mapping[str, str]) -> list[str]:
     return [REWIND] if name == REWIND else [key for key, command in commands.items() if command == name]
+
+
+def next_value(spec: ActionSpec, group: str, held: str) -> str:
+    """The value of a condition after the one that holds, round and round.
+
+    DRIVEN is left out where the condition has channels that the player has no keys for: nothing would move.
+    """
+    values = spec.conditions[group]
+    after = values[values.index(held) + 1 :] + values
+    own = {each.name for each in spec.channels if each.name.startswith(f"{group}_")}
+    further = own - {f"{group}_{value}" for value in values}
+    keyed = {name.rstrip("+-") for name, keys in spec.keys.items() if keys}
+    lifeless = None if further <= keyed else DRIVEN
+    return next(value for value in after if value != lifeless)
 
 
 class RandomHands:

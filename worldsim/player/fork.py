@@ -35,9 +35,9 @@ class Fork:
         self._mine_is_left = not self._mine_is_left
         return mine
 
-    def panes(self, frame: np.ndarray, score: float, hands: str) -> list[Pane]:
-        """Both futures, each in its place. frame, score: of the player's own; hands: who plays the other."""
-        mine = Pane(f"{signed(score)}   your keys", frame)
-        told = f"{signed(self.other.timeline.score)}   {hands}" + (", over" if self.other.timeline.over else "")
+    def panes(self, frame: np.ndarray, score: float, hands: str, others_hands: str) -> list[Pane]:
+        """Both futures, each in its place. frame, score, hands: of the player's own; hands: who plays."""
+        mine = Pane(f"{signed(score)}   {hands}", frame)
+        told = f"{signed(self.other.timeline.score)}   {others_hands}" + (", over" if self.other.timeline.over else "")
         other = Pane(told, self.other.frame)
         return [mine, other] if self._mine_is_left else [other, mine]

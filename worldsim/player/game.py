@@ -96,7 +96,7 @@ class Game:
         self._drift = Drift() if drift else None
         self._model_s: deque[float] = deque(maxlen=60)
         self._commit_s: deque[float] = deque(maxlen=60)
-        self._slot, self._speed, self._paused = 1, 1.0, False
+        self._slot, self._speed, self._paused, self._reading = 1, 1.0, False, False
         self._rewound: int | None = None
         self._note, self._note_until = "", 0.0
         self._held: frozenset[str] = frozenset()
@@ -113,24 +113,29 @@ class Game:
             self._rewind()
         elif self._rewound is not None:
             self._land()
-        if self.mode == "play" or (self.mode == "pause" and "single" in keys.commands):
+        if self.mode == "play" or (self.mode in ("pause", "help") and "single" in keys.commands):
             self._paint(keys, show)
         else:
             self._show(show)
 
     def close(self) -> None:
-        """Write what is being recorded and kept; raises what keeps it from being written."""
+        """Write what is being recorded and kept, each even where the other fails; raises what keeps it from being
+        written."""
         self._close_beside()
-        if self._recorder.running:
-            self._record()
-        self._keep_episode()
+        try:
+            if self._recorder.running:
+                self._record()
+        finally:
+            self._keep_episode()
 
     @property
     def mode(self) -> str:
-        """What the next turn does: "play", "pause", "over" or "rewind"."""
+        """What the next turn does: "play", "pause", "help", "over" or "rewind"."""
         if self._rewound is not None:
             return "rewind"
-        return "over" if self.session.timeline.over else "pause" if self._paused else "play"
+        if self.session.timeline.over:
+            return "over"
+        return "help" if self._reading else "pause" if self._paused else "play"
 
     @property
     def picture(self) -> np.ndarray:
@@ -212,7 +217,7 @@ class Game:
         if self._truth:
             panes = self._truth.panes(self.picture, self._score, self._step + new)
         elif self._fork:
-            panes = self._fork.panes(self.picture, self._score, self._others_hands.told)
+            panes = self._fork.panes(self.picture, self._score, self._hands.caption, self._others_hands.told)
         else:
             show(self.picture, self.status())
             return
@@ -243,6 +248,9 @@ class Game:
     def _pause(self) -> None:
         if not self.session.timeline.over:
             self._paused = not self._paused
+
+    def _read_help(self) -> None:
+        self._reading = not self._reading
 
     def _slower(self) -> None:
         self._speed = SPEEDS[(SPEEDS.index(self._speed) + 1) % len(SPEEDS)]
@@ -275,10 +283,10 @@ class Game:
         env, groups = self.session.env, self._actions.conditions
         if self._real or not groups:
             raise ValueError("the real game has its own" if self._real else "there are no temperaments in this world")
-        group, values = next(iter(groups.items()))
-        chosen = values[(values.index(env.conditions[group]) + 1) % len(values)]
+        group = next(iter(groups))
+        chosen = controls.next_value(self._actions, group, env.conditions[group])
         env.conditions = {group: chosen}
-        self._say(f"{group}: {chosen}" + (", in the imagined game" if self._truth else ""))
+        self._say(f"temperament: {chosen}" + (", in the imagined game" if self._truth else ""))
 
     def _keep_episode(self) -> None:
         if self._episodes is not None:
@@ -287,6 +295,7 @@ class Game:
 
     def _swap_hands(self) -> None:
         self._hands.swap()
+        self._say(self._hands.note)
 
     # --- beside ---
 
@@ -418,4 +427,5 @@ class Game:
         "pause": _pause, "slower": _slower, "new": _new_round, "hands": _swap_hands, "slot": _next_slot,
         "save": _save, "load": _load, "record": _record, "start": _next_start,
         "condition": _next_condition, "truth": _show_truth, "fork": _show_fork, "swap": _swap_futures,
+        "help": _read_help,
     }  # fmt: skip

@@ -28,6 +28,16 @@ class Hands:
         self.name = YOU
 
     @property
+    def note(self) -> str:
+        """Who plays, as a sentence."""
+        return {YOU: "you play", RANDOM: "a random player plays", AGENT: "the agent plays"}[self.name]
+
+    @property
+    def caption(self) -> str:
+        """Who plays where the keys reach."""
+        return "your keys" if self.name == YOU else self.name
+
+    @property
     def told(self) -> str:
         """Who plays where the keys do not reach."""
         return "at rest" if self.name == YOU else self.name

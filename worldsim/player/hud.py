@@ -17,6 +17,9 @@ MUTED = (158, 170, 184)
 ACCENT = (255, 186, 73)
 RED = (240, 84, 84)
 LINE = (52, 60, 72)
+HINT = "H keys   F figures   Tab pause   Backspace rewind   R record   Esc quit"
+MARK = "   |   "
+"""Between the state and a note."""
 LABELS = 256
 """Lines that are kept as they were written."""
 ARROWS = {"up": (1, 0), "left": (0, 1), "down": (1, 1), "right": (2, 1)}  # column and row of the cap
@@ -28,20 +31,20 @@ class Canvas:
 
     def __init__(self, surface: pygame.Surface, unit: float) -> None:
         self.surface, self.unit = surface, unit
-        self._fonts: dict[int, pygame.font.Font] = {}
+        self._fonts: dict[float, pygame.font.Font] = {}
         self._labels: dict[tuple, pygame.Surface] = {}
 
     def px(self, units: float) -> int:
         """Pixels of a length."""
         return round(units * self.unit)
 
-    def font(self, size: int) -> pygame.font.Font:
+    def font(self, size: float) -> pygame.font.Font:
         """pygame's own typeface, so that a window looks alike on every machine."""
         if size not in self._fonts:
             self._fonts[size] = pygame.font.Font(None, self.px(size))
         return self._fonts[size]
 
-    def label(self, text: str, size: int, colour: tuple) -> pygame.Surface:
+    def label(self, text: str, size: float, colour: tuple) -> pygame.Surface:
         """One line, written anew only where it was not of late: most of a panel stays from frame to frame."""
         key = text, size, colour
         if key not in self._labels:
@@ -50,7 +53,7 @@ class Canvas:
             self._labels[key] = self.font(size).render(text, True, colour)
         return self._labels[key]
 
-    def text(self, text: str, size: int, colour: tuple, at: tuple[int, int], *, right: bool = False) -> int:
+    def text(self, text: str, size: float, colour: tuple, at: tuple[int, int], *, right: bool = False) -> int:
         """Write one line; `at` is its top left, or top right, corner. Returns the y under it."""
         label = self.label(text, size, colour)
         rect = label.get_rect(topright=at) if right else label.get_rect(topleft=at)
@@ -88,17 +91,23 @@ def figure_rows(status: Status, figures: Figures) -> tuple[tuple[str, str], ...]
     )
 
 
-def words(status: Status) -> tuple[str, bool]:
-    """The line under the picture, and whether it should stand out."""
-    if status.note:
-        return status.note, True
-    if status.mode == "over":
-        return f"Round over at {status.score:+g} - N for a new one, Backspace to take it back", True
-    if status.mode == "pause":
-        return "Paused - Tab goes on, . paints one frame", True
-    if status.mode == "rewind":
-        return "Rewinding - let Backspace go to play on from here", True
-    return "H keys   F figures   Tab pause   Backspace rewind   R record   Esc quit", False
+def state_words(status: Status) -> tuple[str, str]:
+    """What the game does now where it does not play, and what leads on from there; both empty where it plays."""
+    return {
+        "over": (f"Round over at {status.score:+g}", " - N for a new one, Backspace to take it back"),
+        "pause": ("Paused", " - Tab goes on, . paints one frame"),
+        "help": ("Paused", " - H puts the keys away"),
+        "rewind": ("Rewinding", " - let Backspace go to play on from here"),
+    }.get(status.mode, ("", ""))
+
+
+def words(canvas: Canvas, status: Status, note: str, width: int) -> str:
+    """The line under the picture, at most so many pixels wide: the state is whole, the note has what room it leaves."""
+    state, way_on = state_words(status)
+    whole = MARK.join(filter(None, (state + way_on, note)))
+    if not (state and note) or canvas.font(18).size(whole)[0] <= width:
+        return canvas.fitted(whole or HINT, 18, width)
+    return state + MARK + canvas.fitted(note, 18, width - canvas.font(18).size(state + MARK)[0])
 
 
 def draw_panel(
@@ -122,9 +131,9 @@ def draw_panel(
 
 def draw_words(canvas: Canvas, line: pygame.Rect, status: Status, note: str = "") -> None:
     """The line under the picture. note: the window's own word, where the game has none."""
-    message, urgent = (note, True) if note and not status.note else words(status)
-    message = canvas.fitted(message, 18, line.width - 2 * canvas.px(16))
-    label = canvas.label(message, 18, ACCENT if urgent else MUTED)
+    note = status.note or note
+    message = words(canvas, status, note, line.width - 2 * canvas.px(16))
+    label = canvas.label(message, 18, ACCENT if note or state_words(status)[0] else MUTED)
     pygame.draw.rect(canvas.surface, BACKGROUND, line)
     canvas.surface.blit(label, label.get_rect(midleft=(line.left + canvas.px(16), line.centery)))
 
@@ -144,26 +153,57 @@ Rows = Sequence[tuple[str, str]]
 
 
 def draw_help(canvas: Canvas, field: pygame.Rect, rows: Rows, commands: Rows) -> None:
-    """The key map: what plays, from the world's own specification, then what commands.
+    """The key map: what plays, from the world's own specification, then what commands; whole at any size.
 
-    It lies in the middle of the picture's field, or of the window where the picture is narrower.
+    It lies in the middle of the picture's field, or of the window above the line of words where the field is too
+    narrow: in one column, in two where that is too high, in smaller letters where those are too large.
     """
-    line, head, gap = canvas.px(19), canvas.px(28), canvas.px(14)
-    height = 2 * head + (len(rows) + len(commands)) * line + 3 * gap
-    card = pygame.Rect(0, 0, canvas.px(340), height)
-    card.center = field.center if card.width < field.width else canvas.surface.get_rect().center
-    card.top = min(card.top, max(field.bottom - card.height, 0))
-    pygame.draw.rect(canvas.surface, SURFACE, card, border_radius=canvas.px(8))
-    pygame.draw.rect(canvas.surface, LINE, card, width=max(canvas.px(1), 1), border_radius=canvas.px(8))
-    x, y = card.left + canvas.px(20), card.top + gap
-    for heading, listed in (("PLAY", rows), ("AND MORE", commands)):
-        canvas.text(heading, 15, ACCENT, (x, y + canvas.px(4)))
-        y += head
-        for key, meaning in listed:
-            canvas.text(key, 17, TEXT, (x, y))
-            canvas.text(meaning, 17, MUTED, (x + canvas.px(110), y))
-            y += line
-        y += gap
+    window = pygame.Rect(0, 0, canvas.surface.get_width(), field.height)
+    shares = (percent / 100 for percent in range(100, 9, -5))
+    for card in (_Card(canvas, columns, share) for share in shares for columns in _columns(rows, commands)):
+        if card.rect.width < window.width and card.rect.height < window.height:
+            break
+    card.rect.center = field.center if card.rect.width < field.width else window.center
+    card.draw()
+
+
+def _columns(rows: Rows, commands: Rows) -> tuple[list[list[tuple[str, str]]], ...]:
+    """The lines of a card in one column, in two by their kind, in two of one length; a heading means nothing."""
+    play, more = [("PLAY", ""), *rows], [("AND MORE", ""), *commands]
+    both = [*play, ("", ""), *more]
+    half = max(-(-len(both) // 2), len(play) + 3)
+    return [both], [play, more], [both[:half], both[half:]]
+
+
+class _Card:
+    """Columns of keys and their meaning. share: size of the letters, of the usual ones."""
+
+    def __init__(self, canvas: Canvas, columns: list[list[tuple[str, str]]], share: float) -> None:
+        self._canvas, self._columns, self._share = canvas, columns, share
+        self._widths = [[self._width(texts) for texts in zip(*lines, strict=True)] for lines in columns]
+        width = sum(map(sum, self._widths)) + self._px(14 + 40) * len(columns)
+        self.rect = pygame.Rect(0, 0, width, self._px(19) * max(map(len, columns)) + 2 * self._px(14))
+
+    def draw(self) -> None:
+        """Draw the card where `rect` lies now."""
+        surface, line = self._canvas.surface, max(self._canvas.px(1), 1)
+        pygame.draw.rect(surface, SURFACE, self.rect, border_radius=self._px(8))
+        pygame.draw.rect(surface, LINE, self.rect, width=line, border_radius=self._px(8))
+        x = self.rect.left + self._px(20)
+        for lines, (keys, meanings) in zip(self._columns, self._widths, strict=True):
+            y = self.rect.top + self._px(14)
+            for key, meaning in lines:
+                size, colour = (17, TEXT) if meaning else (15, ACCENT)
+                self._canvas.text(key, size * self._share, colour, (x, y))
+                self._canvas.text(meaning, 17 * self._share, MUTED, (x + keys + self._px(14), y))
+                y += self._px(19)
+            x += keys + meanings + self._px(14 + 40)
+
+    def _px(self, units: float) -> int:
+        return self._canvas.px(units * self._share)
+
+    def _width(self, texts: Sequence[str]) -> int:
+        return max(self._canvas.font(17 * self._share).size(text)[0] for text in texts)
 
 
 def _draw_caps(canvas: Canvas, inner: pygame.Rect, y: int, names: Sequence[str], held: frozenset[str]) -> None:

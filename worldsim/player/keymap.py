@@ -88,7 +88,8 @@ def load(path: Path | None, actions: ActionSpec) -> KeyMap:
 def _played(actions: ActionSpec, play: Mapping, commands: Mapping) -> ActionSpec:
     taken = {key for keys in (*play.values(), *commands.values()) for key in keys}
     kept = {name: [key for key in keys if key not in taken] for name, keys in actions.keys.items()}
-    return ActionSpec(actions.channels, actions.table, names=actions.names, keys=kept | dict(play))
+    told = {"names": actions.names, "conditions": actions.conditions}
+    return ActionSpec(actions.channels, actions.table, keys=kept | dict(play), **told)
 
 
 def _commanded(play: Mapping, commands: Mapping) -> dict[str, str]:

@@ -39,7 +39,7 @@ class Window:
         height, width = (side * (scale or scale_for_desktop(shape)) for side in shape)
         unit = min(max(height / 512, 1.0), 1.5)
         size = (width + round(300 * unit), max(height, round(540 * unit)) + round(36 * unit))
-        self._shape, self._single = shape, size
+        self._shape, self._single, self._given = shape, size, size
         self._captions: tuple[str, ...] = ()
         self._canvas = hud.Canvas(pygame.display.set_mode(size, pygame.RESIZABLE), unit)
         pygame.display.set_caption(f"worldsim: {title}")
@@ -83,7 +83,7 @@ class Window:
             self._make_room(max(len(status.captions), 1))
         self._captions = status.captions
         screen = self._canvas.surface
-        picture, panel, line = self._layout()
+        field, panel, line = self._layout()
         ground = (status.captions, self._help, self._panel_shown, screen.get_size(), frame.shape)
         drawn = (status, figures, self._pads.note, ground)
         if self._drawn != drawn:
@@ -93,13 +93,13 @@ class Window:
                 hud.draw_panel(self._canvas, panel, self._title, status, figures, self._key_names)
             hud.draw_words(self._canvas, line, status, self._pads.note)
             self._drawn = drawn
-        pane = self._picture = blit_sharp(screen, frame, picture)
+        pane = self._picture = blit_sharp(screen, frame, field)
         if status.captions:
             hud.draw_captions(self._canvas, self._panes(pane, frame.shape[1]), status.captions)
         if self._help:
             actions = self._keymap.actions
             rows, commands = controls.help_rows(actions), controls.command_rows(actions, self._keymap.commands)
-            hud.draw_help(self._canvas, picture, rows, commands)
+            hud.draw_help(self._canvas, field, rows, commands)
         pygame.display.flip()
 
     def close(self) -> None:
@@ -131,16 +131,25 @@ class Window:
         self._panel_shown ^= commands.count("panel") % 2 == 1
 
     def _make_room(self, panes: int) -> None:
-        """Make the window wide enough for so many pictures, as large as the screen allows."""
+        """Make the window wide enough for so many pictures, as large as the screen allows, and narrow again after.
+
+        A window that the player gave another size meanwhile is only made wider.
+        """
+        size = self._canvas.surface.get_size()
+        if size != self._given:
+            self._single = size
         width, height = self._single
         if panes > 1:
             most = pygame.display.get_desktop_sizes()[0][0] * 19 // 20
-            frame, rest = panes * (self._shape[1] + GAP), self._canvas.px(300)
-            scale = max(1, min((most - rest) // frame, (width - rest) // self._shape[1]))
-            width = max(frame * scale + rest, width)
-        self._canvas = hud.Canvas(pygame.display.set_mode((width, height), pygame.RESIZABLE), self._canvas.unit)
-        self._drawn = None
-        keep_on_screen(width)
+            field, panel, _ = self._layout(self._single)
+            frame = panes * (self._shape[1] + GAP)
+            largest = min(field.width // self._shape[1], field.height // self._shape[0])
+            scale = max(1, min((most - panel.width) // frame, largest))
+            width = max(frame * scale + panel.width, width)
+        self._given, self._drawn = (width, height), None
+        if size != self._given:
+            self._canvas = hud.Canvas(pygame.display.set_mode(self._given, pygame.RESIZABLE), self._canvas.unit)
+            keep_on_screen(width)
 
     def _panes(self, picture: pygame.Rect, pixels: int) -> list[pygame.Rect]:
         """Where each of the pictures stands in the one that was drawn, which is so many game pixels wide."""
@@ -149,9 +158,9 @@ class Window:
         step = (self._shape[1] + GAP) * scale
         return [pygame.Rect(picture.left + i * step, picture.top, *size) for i in range(len(self._captions))]
 
-    def _layout(self) -> tuple[pygame.Rect, pygame.Rect, pygame.Rect]:
-        """The picture's field, the panel and the line of words under both."""
-        width, height = self._canvas.surface.get_size()
+    def _layout(self, size: tuple[int, int] | None = None) -> tuple[pygame.Rect, pygame.Rect, pygame.Rect]:
+        """The picture's field, the panel and the line of words under both. size: of the window, None for its own."""
+        width, height = size or self._canvas.surface.get_size()
         line = self._canvas.px(36)
         panel = self._canvas.px(300) if self._panel_shown else 0
         field = pygame.Rect(0, 0, max(width - panel, 1), max(height - line, 1))

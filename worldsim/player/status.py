@@ -10,7 +10,7 @@ class Status:
     """What there is to say beside the picture."""
 
     mode: str
-    """One of "play", "pause", "over", "rewind", "repaint"."""
+    """One of "play", "pause", "help", "over", "rewind", "repaint"; "help" is a pause while the keys are shown."""
     score: float
     step: int
     """Frames since the round began."""

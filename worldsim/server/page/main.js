@@ -20,6 +20,7 @@ let place = 0;
 let last = null; // header of the last picture
 let note = ""; // the page's own word
 let figuresDue = 0;
+let helpPaused = false; // the game is paused only because the help is open
 
 start();
 
@@ -61,6 +62,7 @@ function play(index) {
   link?.close();
   world = last = null;
   note = "";
+  helpPaused = false;
   meter.clear();
   curtain("connecting", "Loading the world", "a few seconds");
   link = new Link(index, { hello, picture, error, closed });
@@ -113,18 +115,27 @@ function plays() {
 function command(name) {
   if (!world) return false;
   if (name in world.own) {
-    if (world.own[name] === "help") $("help").hidden = !$("help").hidden;
+    if (world.own[name] === "help") toggleHelp();
     else document.body.classList.toggle("bare");
     fit();
     return true;
   }
   if (name === "escape" && !$("help").hidden) {
-    $("help").hidden = true;
+    toggleHelp();
     return true;
   }
   if (!(name in world.commands)) return false;
   order(world.commands[name]);
   return true;
+}
+
+// The game rests while the help is open.
+function toggleHelp() {
+  const closes = !$("help").hidden;
+  $("help").hidden = closes;
+  const rests = closes ? helpPaused : last?.mode === "play";
+  if (rests) order("pause");
+  helpPaused = rests && !closes;
 }
 
 // at: when the browser took the input from the system, in ms; none for what nobody pressed.
@@ -138,6 +149,7 @@ function send(commands = [], at = null) {
 }
 
 function order(name) {
+  if (name === "pause" || name === "new") helpPaused = false; // from here on the player's own choice
   send([name]);
 }
 
