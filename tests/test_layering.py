@@ -24,6 +24,7 @@ LAYERS = {
     "worldsim.heads": 1,
     "worldsim.noise": 1,
     "worldsim.memory": 1,
+    "worldsim.cores": 1,
     "worldsim.world_files": 1,
     "worldsim.world_info": 2,
     "worldsim.world_state": 2,
@@ -32,7 +33,6 @@ LAYERS = {
     "worldsim.rollout": 3,
     "worldsim.world_model": 4,
     "worldsim.late_commit": 5,
-    "worldsim.cores": 5,
     "worldsim.benchmark": 6,
     "worldsim.bench": 7,
     "worldsim.exported": 4,
@@ -47,6 +47,7 @@ LAYERS = {
     "worldsim.server": 10,
     "worldsim.serve": 11,
     "worldsim.cli": 12,
+    "worldsim.__main__": 13,
     "worldsim.latency": 13,
 }
 
@@ -69,6 +70,7 @@ TORCH_FREE = {
     "worldsim.server",
     "worldsim.latency",
     "worldsim.cli",
+    "worldsim.__main__",
 }
 TORCH_FREE |= {"worldsim_envs.games", "worldsim_envs.real", "worldsim_envs.source", "worldsim_envs.exported"}
 HEAVY = {"torch", "diffusers", "torchmetrics", "tensorboard", "stable_baselines3"}
