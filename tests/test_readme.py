@@ -26,7 +26,7 @@ SMALL = {
         *("world.data.frames=200", "world.data.clip_frames=3", "world.starts=2", "device=cpu", "compile=false"),
         *("world.model.dim=16", "world.model.depth=1", "world.model.heads=2", "world.model.conv_widths=[8,8]"),
         *(f"world.{stage}.loop={LOOP}" for stage in ("teacher_forcing", "consistency", "outcomes")),
-        *("world.consistency.intervals=4", "world.outcomes.reward_share=0", "world.outcomes.end_share=0"),
+        "world.consistency.intervals=4",
         *("validation_on_cpu.clips=1", "validation_on_cpu.frames=2", "validation_on_cpu.teacher_steps=2"),
         "gates.enabled=false",
     ],
@@ -93,7 +93,9 @@ def test_a_game_of_ones_own_goes_from_recording_to_play_as_it_says(tmp_path, mon
             run_line(line.replace("--seconds 20", "--seconds 0.2"), monkeypatch)
     assert sorted(os.listdir(tmp_path / "runs")) == ["hill", "minigrid"]
     assert (tmp_path / "hill.mp4").is_file() and (tmp_path / "worldsim_clips" / "world.mp4").is_file()
-    assert capsys.readouterr().err.count("no real frames") == 1  # of Hill in play: nobody told it where the adapter is
+    error = capsys.readouterr().err
+    assert error.count("no real frames") == 1  # of Hill in play: nobody told it where the adapter is
+    assert "no ends of games to draw clips around, so world.outcomes.end_share counts as 0" in error
     name, world = re.search(r'`gym\.make\("([^"]+)", world="([^"]+)"\)`', OWN_GAME).groups()
     env = gym.make(name, world=world)
     assert env.reset(seed=0)[0].shape == (32, 64, 3) and env.action_space.n == 3

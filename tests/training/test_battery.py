@@ -87,6 +87,24 @@ def test_a_game_that_tells_little_is_measured_in_what_it_tells_and_the_rest_is_n
     assert not any(key.startswith(("probe_", "action_", "reward_")) for key in figures)
 
 
+def test_control_is_refused_where_the_two_actions_played_look_alike_in_the_real_game(heldout):
+    class OnlyUp(ToyGame):
+        def step(self, action):
+            return super().step(action if action == 1 else 0)
+
+    size, names = Size(branches=1, steps=4, traces=1), ("control",)
+    for seed in range(20):
+        bench = tryouts.set_up(OnlyUp(), heldout, size, past=4, seed=seed, names=names)
+        figures = bench.score(RealSimulator(OnlyUp(), heldout), names)
+        up = "branches" in bench.futures and 1 in bench.futures["branches"].actions[:, :, 0]
+        assert up or list(figures) == ["refused_control"]
+        if not up and "branches" in bench.futures:
+            assert figures["refused_control"] == "control_c has no meaning on the real game's own frames"
+            break
+    else:
+        raise AssertionError("no seed left `up` out")
+
+
 def test_a_figure_does_not_depend_on_which_others_are_asked_for(game, heldout):
     size = Size(branches=6, steps=8, traces=1)
     whole = tryouts.set_up(game, heldout, size, past=4, seed=0, names=("control", "counterfactuals", "onset"))

@@ -84,6 +84,7 @@ def test_the_card_tells_how_it_was_measured(folder, figures):
 def test_a_world_without_a_card_gets_one_that_says_what_is_not_told(folder, figures):
     text = card.write_card(figures, folder)
     assert "# Tiny\n\nAn imagined `ALE/Boxing-v5`: 64x48 pixels, 15 frames a second, 18 actions." in text
+    assert f"18 actions. `worldsim play {folder}`.\n" in text
     assert "`CausalDiT`: dim 32, depth 3, heads 2, window 4" in text
     assert "## Data\n\nNot told." in text and "## Limits\n\nNot told." in text
     assert text.index("## What it is") < text.index("## Data") < text.index("## Measured") < text.index("## Limits")
@@ -164,9 +165,17 @@ def test_a_real_games_opponent_is_a_row_of_its_states(folder, figures, npc):
     assert text.count(title("onset_error")) == 1
 
 
-def test_the_command_writes_into_the_folder_and_refuses_other_weights(folder, figures, npc, tmp_path, capsys):
+def test_the_command_writes_into_the_folder_and_refuses_other_weights(
+    folder, figures, npc, tmp_path, capsys, monkeypatch
+):
     file = tmp_path / "eval.json"
     file.write_text(json.dumps(figures))
+    monkeypatch.chdir(folder.parent.parent)
+    given = f"{folder.parent.name}/{folder.name}"
+    assert card.main([str(file), given]) == 0
+    text = (folder / "README.md").read_text()
+    assert f"`worldsim play {given}`" in text and text == card.write_card(figures, folder, given=given)
+    (folder / "README.md").unlink()
     assert card.main([str(file), str(folder)]) == 0
     assert (folder / "README.md").read_text() == card.write_card(figures, folder)
     answers = tmp_path / "npc.json"

@@ -32,6 +32,13 @@ def run_cli(*arguments):
     return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=120)
 
 
+def test_options_may_stand_between_and_after_what_is_set(tmp_path):
+    answer = run_cli(f"out={tmp_path}", "--cfg", "job", "frames=7", "--resolve", "seed=3")
+    assert answer.returncode == 0 and {f"out: {tmp_path}", "frames: 7", "seed: 3"} <= {*answer.stdout.splitlines()}
+    answer = run_cli(f"out={tmp_path}", "--quiet", "frames=7")
+    assert answer.returncode == 2 and "unrecognized arguments: --quiet" in answer.stderr
+
+
 def test_what_is_recorded_does_not_depend_on_the_number_of_workers(tmp_path):
     record(tmp_path / "one", workers=1)
     record(tmp_path / "three", workers=3)

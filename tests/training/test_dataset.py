@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from counting_game import CountingGame
 
 from worldsim_training.collect import CollectConfig, collect
 from worldsim_training.dataset import ClipSampler, Recording
+from worldsim_training.episodes import read_meta
 
 COUNT, ACTION, MARK = 0, 1, 2  # what a channel of CountingGame's frames shows
 
@@ -121,6 +123,15 @@ def test_a_share_of_the_clips_is_drawn_around_ends(recording):
     assert abs(clip.ended.any(dim=1).float().mean() - (0.5 + 0.5 * plain)) < 0.04
 
 
+def test_a_share_around_what_a_recording_has_not_is_drawn_anywhere_and_named(recording):
+    endless = replace(recording, ended=np.zeros_like(recording.ended))
+    asked = ClipSampler(endless, 4, 50, seed=0, reward_share=0.3, end_share=0.7)
+    plain = ClipSampler(endless, 4, 50, seed=0, reward_share=0.3)
+    assert (asked.without, plain.without) == (("end_share",), ())
+    assert asked.state_dict() == plain.state_dict()
+    assert torch.equal(asked.sample().frames, plain.sample().frames)
+
+
 def test_a_clip_is_what_the_files_say(recording):
     tensors = recording.to("cpu")
     clip = tensors.clips([3, 0], 4)
@@ -171,6 +182,10 @@ def test_a_missing_dataset_is_named_with_the_command_that_records_one(tmp_path):
         Recording.load(tmp_path / "nowhere", "train")
     with pytest.raises(FileNotFoundError, match="has no meta.json; record one"):
         Recording.load(tmp_path, "train")
+    with pytest.raises(FileNotFoundError, match="collect game=GAME frames"):
+        read_meta(tmp_path)
+    with pytest.raises(FileNotFoundError, match="collect game=hill:Hill frames"):
+        read_meta(tmp_path, "hill:Hill")
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

@@ -139,6 +139,14 @@ def test_a_real_game_that_fails_the_sign_test_refuses_it_and_all_else_is_measure
     assert {gate.key: gate.verdict for gate in judge(report)}["sign_test_share"] == REFUSED
 
 
+def test_a_figure_without_a_meaning_is_shown_with_its_reason_not_as_a_number():
+    lines = evaluate._battery_lines({"control_c": None, "onset_error": 0.05})
+    assert lines[1:] == [
+        "  control_c: it has no meaning on what this world showed (wanted 0.9 to 1.1) FAILS",
+        "  onset_error 0.050 (wanted 0 to 0.1)",
+    ]
+
+
 def test_held_out_episodes_are_those_of_the_recorder_and_their_states_resume_them():
     game = ToyGame()
     heldout = record_heldout(game, split="test", seed=3, episodes=2, max_steps=340, save_every=8)

@@ -3,8 +3,11 @@
 from dataclasses import replace
 
 import pytest
+from tiny import tiny_denoiser
 from tiny_run import run, settings
 
+from worldsim.heads import OutcomeHead
+from worldsim_training.pipeline import Pipeline
 from worldsim_training.plan import STAGES
 
 pytestmark = pytest.mark.usefixtures("dot_game")
@@ -26,12 +29,12 @@ pytestmark = pytest.mark.usefixtures("dot_game")
         (("gates.motion=[1.4,0.7]",), "gates.motion is 1.4 to 0.7; give the least ratio, then the most"),
         (("world.dmd.patience=-1",), "world.dmd.patience is -1; use at least 1, or 0 to never stop early"),
         (("validation_on_cpu.frames=1",), "validation on 2 clips of 1 frames; it needs at least 1 clip and 2 frames"),
-        (("world.ode.loop.accumulate=0",), "loop.accumulate is 0; use at least 1"),
+        (("world.ode.loop.accumulate=0",), "world.ode.loop.accumulate=0; use at least 1"),
         (
             ("world.ode.loop.batch=4", "world.ode.loop.accumulate=3"),
-            "loop.batch is 4, which does not split into 3 micro-batches; let loop.accumulate divide it",
+            "world.ode.loop.batch=4, which does not split into 3 micro-batches; let world.ode.loop.accumulate divide",
         ),
-        (("stage=teacher_forcing",), "no dataset at .*; record one with"),
+        (("stage=teacher_forcing",), "no dataset at .*; record one with .* game=dot frames"),
     ],
 )
 def test_wrong_settings_are_named(tmp_path, changes, message):
@@ -39,12 +42,73 @@ def test_wrong_settings_are_named(tmp_path, changes, message):
         run(tmp_path, *changes)
 
 
+WRONG = {
+    "give a number above 0": (
+        *("shift=0", "shift=-1.0", "shift=.nan", "teacher_forcing.shift=0", "bidirectional.shift=-2"),
+        *("consistency.grid_shift=0", "ode.grid_shift=-1", "dmd.critic_learning_rate=-1e-5"),
+        *(f"{stage}.loop.learning_rate={rate}" for stage in ("ode", "outcomes") for rate in ("0", "-1e-3", ".inf")),
+        *("consistency.loop.clip_norm=0", "teacher_forcing.loop.clip_norm=-1"),
+    ),
+    "give 0 or more": (
+        *("ode.loop.seconds=-1", "outcomes.loop.seed=-1", "teacher_forcing.loop.warmup=-1", "still_levels=-1"),
+        *("teacher_forcing.weight_floor=-1", "consistency.loop.weight_decay=-0.1"),
+    ),
+    "give a share from 0 to below 1": (
+        *("ode.loop.ema=1", "outcomes.loop.ema=-0.1", "outcomes.loop.ema=1.5"),
+        *("teacher_forcing.loop.beta_1=1", "teacher_forcing.loop.beta_2=-1"),
+    ),
+    "give a share from 0 to 1": (
+        *(f"{stage}.loop.decay={share}" for stage in ("teacher_forcing", "outcomes") for share in (-0.1, 1.1)),
+        *(
+            f"{name}={share}"
+            for name in (
+                *(f"context.{each}_share" for each in ("painted", "noise", "kept", "drifted")),
+                *("context.action_dropout", "consistency.mean_share", "bidirectional.clean_start_share"),
+                *("teacher_forcing.pure_noise", "outcomes.reward_share", "outcomes.end_share"),
+            )
+            for share in (5, -1)
+        ),
+    ),
+    "give a noise level above 0, up to 1": ("single_sigma=0", "single_sigma=1.5"),
+    "give a noise level from 0 to 1": ("context.noise_max=2", "context.noise_max=-1"),
+    "give noise levels above 0, up to 1, each below the one before": tuple(
+        f"context.painted_sigmas={each}" for each in ("[]", "[1.5]", "[1.0,0]", "[0.5,0.5]", "[0.5,1.0]")
+    ),
+    "use at least 1": (
+        *(f"model.{name}=0" for name in ("dim", "heads", "depth", "window", "temporal_every")),
+        *("context.painted_rounds=0", "ode.intervals=0", "consistency.intervals=0", "ode.points=0", "starts=0"),
+        *("outcomes.width=0", "outcomes.loop.steps=0", "teacher_forcing.loop.batch=0", "ode.loop.checkpoint_every=0"),
+    ),
+    "let dim be a multiple of twice the heads": ("model.heads=3", "model.dim=18"),
+    "give two widths of at least 1": ("model.conv_widths=[8]", "model.conv_widths=[8,8,8]", "model.conv_widths=[8,0]"),
+    "together they are 1 at most": ("outcomes.reward_share=0.9",),
+}
+
+
+@pytest.mark.parametrize(("change", "asks"), [(each, asks) for asks, changes in WRONG.items() for each in changes])
+def test_a_setting_out_of_its_range_is_refused_in_one_line_as_it_is_typed(tmp_path, change, asks):
+    with pytest.raises(ValueError) as refusal:
+        run(tmp_path, f"world.{change}")
+    message = str(refusal.value)
+    assert f"world.{change.split('=')[0]}=" in message
+    assert message.endswith(f"; {asks}") and "\n" not in message
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_ends_of_the_ranges_are_right(tmp_path):
+    loops = ("decay=0", "decay=1", "ema=0", "seconds=0", "seed=0", "warmup=0", "beta_1=0", "clip_norm=.inf")
+    shares = ("noise_share=0", "painted_share=1", "action_dropout=1", "noise_max=0", "painted_sigmas=[1.0,0.01]")
+    changes = [f"world.ode.loop.{each}" for each in loops] + [f"world.context.{each}" for each in shares]
+    for change in (*changes, "world.single_sigma=1", "world.teacher_forcing.pure_noise=1", "world.shift=0.5"):
+        Pipeline(settings(tmp_path, change))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ("kept_sigma=0.7", "needs a network that has learnt it; set world.context.kept_share above 0"),
-        ("context.kept_share=2", "kept_share is 2.0, kept_sigmas 0.25 to 0.7; use a share of 0 to 1 and levels above"),
-        ("context.kept_sigmas=[0.5,0.2]", "use a share of 0 to 1 and levels above 0 and below 1"),
+        ("context.kept_share=2", "kept_share=2.0; give a share from 0 to 1$"),
+        ("context.kept_sigmas=[0.5,0.2]", "kept_sigmas are 0.5 to 0.2; use levels above 0 and below 1"),
         (
             "context.kept_share=1 context.painted_share=1",
             "painted_sigmas end at 1.0; end them within kept_sigmas, 0.25",
@@ -67,6 +131,39 @@ def test_wrong_settings_are_named(tmp_path, changes, message):
 def test_calls_are_kept_in_play_only_as_training_keeps_them(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         run(tmp_path, *(f"world.{change}" for change in changes.split()))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"lag": 3}, "head has lag 3; this world asks for 1$"),
+        ({"width_conv": 8}, "head has width_conv 8; this world asks for 4$"),
+        ({"width": 16}, "head has width 16; this world asks for 24$"),
+        ({"height": 24}, "head has height 24; this world asks for 16$"),
+    ],
+)
+def test_a_head_of_another_form_is_not_trained_on_and_that_is_said_before_anything_is_recorded(
+    tmp_path, other, message
+):
+    OutcomeHead(**{"height": 16, "width": 24, "width_conv": 4, **other}).save_pretrained(tmp_path / "head")
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, f"world.outcomes.init={tmp_path / 'head'}")
+    assert [path.name for path in tmp_path.iterdir()] == ["head"]
+
+
+def test_what_is_no_head_is_not_trained_on_and_that_is_said_before_anything_is_recorded(tmp_path):
+    change = f"world.outcomes.init={tmp_path / 'head'}"
+    with pytest.raises(
+        FileNotFoundError, match="there is no .*head/config.json; let world.outcomes.init be the folder"
+    ):
+        run(tmp_path, change)
+    tiny_denoiser().save_pretrained(tmp_path / "head")
+    with pytest.raises(ValueError, match="head holds a network of class CausalDiT; let world.outcomes.init be the"):
+        run(tmp_path, change)
+    (tmp_path / "head" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="there is no .*model.safetensors; let world.outcomes.init be the"):
+        run(tmp_path, change)
+    assert [path.name for path in tmp_path.iterdir()] == ["head"]
 
 
 def test_a_configuration_cannot_be_changed(tmp_path):

@@ -11,8 +11,10 @@ the next, which goes on from the last checkpoint all the same. `device=cpu` trai
 
 from __future__ import annotations
 
+import shlex
 from concurrent.futures import BrokenExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,10 +24,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from worldsim.cli import one_line
 from worldsim_training import config
+from worldsim_training.command_line import in_any_order
 
 config.register()
 
 
+@in_any_order
 @hydra.main(config_path="conf", config_name="training", version_base="1.3")
 def main(settings: DictConfig) -> None:
     """Run the pipeline; exits with one line where it cannot go on. The same command resumes.
@@ -52,8 +56,18 @@ def main(settings: DictConfig) -> None:
         raise SystemExit("worldsim_training: a recording process died; the same command goes on") from None
     except KeyboardInterrupt:
         raise SystemExit("worldsim_training: interrupted; the same command goes on") from None
-    if processes.is_first() and not done:
-        print("Time is up; the same command goes on from the last checkpoint.")
+    if processes.is_first():
+        print(_outcome(chosen) if done else "Time is up; the same command goes on from the last checkpoint.")
+
+
+def _outcome(chosen: config.TrainingConfig) -> str:
+    """What a run that is done came to: its world and how it is played, or the one stage asked for."""
+    from worldsim_training import plan
+
+    if plan.stages(chosen)[-1] != "export":
+        return f"stage {chosen.stage} is done"
+    world = Path(chosen.out) / "world"
+    return f"world: {world}\nplay it: worldsim play {shlex.quote(str(world))}"
 
 
 if __name__ == "__main__":

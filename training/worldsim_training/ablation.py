@@ -29,6 +29,7 @@ from worldsim.cli import one_line
 from worldsim.sampler import NOMINAL_STEPS
 from worldsim_training import ablation_table, dmd
 from worldsim_training.ablation_table import COST, FAILURES, Cell, add_cost, cells, seed_folder, stages
+from worldsim_training.command_line import in_any_order
 from worldsim_training.config import AblationConfig, TrainingConfig, register
 from worldsim_training.dataset import Recording
 from worldsim_training.episodes import write_whole
@@ -214,6 +215,7 @@ def _train_aside(config: AblationConfig, seed: int, deadline: float) -> bool:
         return train_seed(config, seed, deadline)
 
 
+@in_any_order
 @hydra.main(config_path="conf", config_name="ablation", version_base="1.3")
 def main(settings: DictConfig) -> None:
     """Run the ablation and print its tables; exits with one line where it cannot go on. The same command resumes."""

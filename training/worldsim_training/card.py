@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import re
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,9 +46,16 @@ UNTOLD = ("Data", "Training", "Limits")
 STEPS = {"control_c": "control C", "action_ratio": "actions recovered", "reward_f1": "reward F1"}
 
 
-def write_card(figures: Mapping, folder: Path, speed: Mapping | None = None, npc: Mapping | None = None) -> str:
-    """The card's text. speed: figures of `worldsim bench`; npc: of `npc_score`. ValueError where some are of other
-    weights."""
+def write_card(
+    figures: Mapping,
+    folder: Path,
+    speed: Mapping | None = None,
+    npc: Mapping | None = None,
+    *,
+    given: str | None = None,
+) -> str:
+    """The card's text. speed: figures of `worldsim bench`; npc: of `npc_score`; given: what plays the world, a shipped
+    world's name or else the folder. ValueError where some figures are of other weights."""
     mark = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
     for told, command in ((figures, "worldsim eval"), (speed, "worldsim bench"), (npc, "npc_score")):
         if told is not None and told.get("world_manifest_sha256") != mark:
@@ -64,7 +72,7 @@ def write_card(figures: Mapping, folder: Path, speed: Mapping | None = None, npc
     told |= {name: "Not told." for name in UNTOLD if name not in told}
     told[MEASURED] = _measured(figures, folder, speed, npc)
     body = "\n\n".join(f"## {name}\n\n{told[name]}" for name in _order(told))
-    return f"---\n{_yaml(header)}---\n\n{lead or _lead(index, folder)}\n\n{body}\n"
+    return f"---\n{_yaml(header)}---\n\n{lead or _lead(index, given or str(folder))}\n\n{body}\n"
 
 
 def _read(text: str) -> tuple[dict, str, dict[str, str]]:
@@ -106,11 +114,11 @@ def _metrics(values: Mapping, dataset: str) -> dict:
     }
 
 
-def _lead(index: Mapping, folder: Path) -> str:
+def _lead(index: Mapping, given: str) -> str:
     world, names = index["world"], index["actions"].get("names") or index["actions"]["channels"]
     frame = f"{world['width']}x{world['height']} pixels, {world['fps']} frames a second, {len(names)} actions"
     name = world["name"]
-    return f"# {name.capitalize()}\n\nAn imagined `{world['env_id']}`: {frame}. `worldsim play {folder.name}`."
+    return f"# {name.capitalize()}\n\nAn imagined `{world['env_id']}`: {frame}. `worldsim play {shlex.quote(given)}`."
 
 
 def _network(index: Mapping, folder: Path) -> str:
@@ -258,7 +266,8 @@ def main(argv: list[str] | None = None) -> int:
         folder = world_path(args.world)
         speed, npc = (read_figures(file) if file is not None else None for file in (args.bench, args.npc))
         out = args.out or folder / CARD
-        write_whole(out, write_card(read_figures(args.json), folder, speed, npc).encode())
+        text = write_card(read_figures(args.json), folder, speed, npc, given=args.world)
+        write_whole(out, text.encode())
     except (ValueError, OSError) as error:
         print(f"card: {error}", file=sys.stderr)
         return 2

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from worldsim.names import did_you_mean
 from worldsim_envs.games import Game, game_class
 from worldsim_envs.real import plain
+from worldsim_training.command_line import in_any_order
 from worldsim_training.config import DataConfig
 from worldsim_training.episodes import META, SCHEMA, SPLITS, Episode, read_episode, read_meta, write_episode, write_meta
 
@@ -328,6 +329,7 @@ ConfigStore.instance().store(
 )
 
 
+@in_any_order
 @hydra.main(config_path=None, config_name="collect", version_base="1.3")
 def main(settings: DictConfig) -> None:
     """Record a game from the command line; exits with one line where that cannot be done."""

@@ -200,7 +200,7 @@ class ClipSampler:
 
     A clip's start is uniform over all windows of the recording. `reward_share` of the clips (on average) are drawn
     instead around a frame with a reward, `end_share` around the end of a game, which is frame `first` of its clip or a
-    later one.
+    later one. A share of something that the recording has not is 0 all the same, and named in `without`.
     The same seed gives the same clips on every device; `state_dict` resumes bit for bit.
     The recording lies on the device where it takes at most `resident_bytes` there (none given: half of a GPU's free
     memory), else in main memory, from which each batch is sent. The clips are the same.
@@ -225,11 +225,13 @@ class ClipSampler:
             raise ValueError(f"reward_share={reward_share} and end_share={end_share}; shares are >= 0, their sum <= 1")
         self.recording = recording
         self.clip_frames, self.batch, self.first = clip_frames, batch, first
-        self.shares = (reward_share, end_share)
         self.events = (self._events(recording.rewards != 0), self._events(recording.ended))
-        for share, events, what in zip(self.shares, self.events, ("rewards", "ends of games"), strict=True):
-            if share and not len(events):
-                raise ValueError(f"the recording has no {what} to draw clips around; set that share to 0")
+        asked = {"reward_share": reward_share, "end_share": end_share}
+        self.shares = tuple(
+            each if len(there) else 0.0 for each, there in zip(asked.values(), self.events, strict=True)
+        )
+        self.without = tuple(name for name, share in zip(asked, self.shares, strict=True) if share < asked[name])
+        """The shares that were asked for in vain: `reward_share`, `end_share`."""
         self.device = torch.device(device)
         fits = recording.nbytes <= (_room(self.device) if resident_bytes is None else resident_bytes)
         self.tensors = recording.to(self.device if fits else "cpu")

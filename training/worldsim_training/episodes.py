@@ -95,14 +95,15 @@ def write_meta(folder: Path, meta: dict[str, Any]) -> None:
     write_whole(folder / META, (json.dumps(meta, indent=1) + "\n").encode())
 
 
-def read_meta(folder: Path) -> dict[str, Any]:
-    """Contents of meta.json. FileNotFoundError without one, ValueError where it is not a dataset's."""
+def read_meta(folder: Path, game: str = "GAME") -> dict[str, Any]:
+    """Contents of meta.json. game: what to record where there is none, as `collect` is told it.
+
+    FileNotFoundError without one, ValueError where it is not a dataset's."""
     path = folder / META
     if not path.is_file():
         what = f"{folder} has no {META}" if folder.is_dir() else f"no dataset at {folder}"
-        raise FileNotFoundError(
-            f"{what}; record one with python -m worldsim_training.collect game=boxing frames=100000 seed=0 out={folder}"
-        )
+        command = f"python -m worldsim_training.collect game={game} frames=100000 seed=0 out={folder}"
+        raise FileNotFoundError(f"{what}; record one with {command}")
     try:
         meta = json.loads(path.read_text())
         schema = meta["schema"]

@@ -244,7 +244,7 @@ def table(report: dict) -> str:
         ),
         *(_sign_lines(r) if "sign_test_share" in r else ()),
         *(_rollout_lines(r) if "collapsed" in r else ()),
-        *_battery_lines(r),
+        *_battery_lines(report),
     ]
     return "\n".join(lines)
 
@@ -281,7 +281,7 @@ def _rate_lines(r: Mapping) -> list[str]:
 def _battery_lines(report: Mapping) -> list[str]:
     """The battery's figures that have a bar, with what the real game with other luck scores; and what was refused."""
     lines = [
-        f"  {gate.key} {gate.value:.3f} (wanted {gate.wanted}{_luck(gate)}){'' if gate.verdict == PASS else ' FAILS'}"
+        f"  {_seen(gate)} (wanted {gate.wanted}{_luck(gate)}){'' if gate.verdict == PASS else ' FAILS'}"
         for gate in judge(report)
         if measured_by(gate.key) in INSTRUMENTS and gate.verdict in (PASS, FAIL)
     ]
@@ -289,6 +289,11 @@ def _battery_lines(report: Mapping) -> list[str]:
         f"  no {key.removeprefix('refused_')}: {why}" for key, why in report.items() if key.startswith("refused_")
     ]
     return ["battery", *lines] if lines else []
+
+
+def _seen(gate: Gate) -> str:
+    """A gate's figure, or why it is none."""
+    return f"{gate.key}: {gate.why}" if gate.value is None else f"{gate.key} {gate.value:.3f}"
 
 
 def _luck(gate: Gate) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from worldsim.models.dit import CausalDiT
-from worldsim_training import checkpoint, parallel, processes
+from worldsim_training import checkpoint, parallel, processes, ranges
 from worldsim_training.config import LoopConfig
 from worldsim_training.dataset import Clip, ClipSampler
 from worldsim_training.journal import Journal, ProgressBar
@@ -154,14 +154,12 @@ def learning_rate(step: int, done: float, config: LoopConfig) -> float:
     return config.learning_rate * min(rise, fall)
 
 
-def check(config: LoopConfig) -> None:
-    """ValueError where a setting is not one that a stage can train with."""
-    for key in ("steps", "batch", "accumulate", "checkpoint_every"):
-        if getattr(config, key) < 1:
-            raise ValueError(f"loop.{key} is {getattr(config, key)}; use at least 1")
+def check(config: LoopConfig, place: str) -> None:
+    """ValueError where a setting is not one that a stage can train with. place: `world.dmd.loop`, as it is typed."""
+    ranges.check(config, place, ranges.LOOP)
     if config.batch % config.accumulate:
-        seen = f"loop.batch is {config.batch}, which does not split into {config.accumulate} micro-batches"
-        raise ValueError(f"{seen}; let loop.accumulate divide it")
+        seen = f"{place}.batch={config.batch}, which does not split into {config.accumulate} micro-batches"
+        raise ValueError(f"{seen}; let {place}.accumulate divide it")
 
 
 def clips_at_once(config: LoopConfig) -> int:

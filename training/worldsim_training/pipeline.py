@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,9 @@ class Pipeline:
             painter = self._load(start) if config.painted else None
             if painter:
                 self._compile(painter)
-            clips = self._clips(config, reward_share=config.reward_share, end_share=config.end_share)
+            shares = {"reward_share": config.reward_share, "end_share": config.end_share}
+            clips = self._clips(config, first=config.lag, **shares)
+            processes.ask_first(lambda: self._tell_missing(clips))
             return Outcomes(head, painter, self._few_step(2)), clips
 
         return self._train(Outcomes.name, config, start, build, {})
@@ -206,7 +209,7 @@ class Pipeline:
     ) -> bool:
         """Train, save and score a stage, or pass it by where all that is done; False where the time is up."""
         folder = StageFolder(self.out / name)
-        settings = self._settings(config, start) | ({"teacher": network_hash(teacher)} if teacher else {})
+        settings = self._settings(config, folder, start) | ({"teacher": network_hash(teacher)} if teacher else {})
         if processes.ask_first(lambda: self._is_done(folder, config, settings, SCORES if samplers else SETTINGS)):
             return True
         left_s = self.config.stop_after_s - (processes.ask_first(time.monotonic) - self.started)
@@ -247,7 +250,7 @@ class Pipeline:
         else:
             gates.judge_student(name, scores, StageFolder(self.out / TeacherForcing.name).scores(), config)
 
-    def _settings(self, config: StageConfig, start: Path | None) -> dict[str, Any]:
+    def _settings(self, config: StageConfig, folder: StageFolder, start: Path | None) -> dict[str, Any]:
         """All that decides a stage's result, as data for JSON."""
         world = self.world
         # What is off decides nothing by its other settings, and older runs do not name it.
@@ -255,8 +258,8 @@ class Pipeline:
         stage = asdict(config)
         if stage.get("lag") == 1:
             del stage["lag"]
-        if init := stage.pop("init", None):  # as the start: by what is in it, not by its place
-            stage["init"] = network_hash(Path(init))
+        if init := stage.pop("init", None):  # as the start: by what is in it, not by its place, which it may have left
+            stage["init"] = network_hash(Path(init)) if Path(init).is_dir() else folder.noted("init")
         settings = {
             "game": world.game,
             "model": asdict(world.model),
@@ -314,17 +317,24 @@ class Pipeline:
     def _recording(self, split: str) -> Recording:
         if split not in self.recordings:
             folder = Path(self.world.data.folder)
-            spec = ActionSpec.from_json(read_meta(folder)["actions"])
+            spec = ActionSpec.from_json(read_meta(folder, self.world.game)["actions"])
             if spec != self.game.actions:
                 there = f"{folder} has {spec}"
                 raise ValueError(f"{there}; {self.game.name} has {self.game.actions}: record the game again")
             self.recordings[split] = Recording.load(folder, split, progress=processes.is_first())
         return self.recordings[split]
 
-    def _clips(self, config: StageConfig, *, clip_frames: int = 0, **shares: float) -> ClipSampler:
+    def _clips(self, config: StageConfig, *, clip_frames: int = 0, **events: float) -> ClipSampler:
         length, loop_config = clip_frames or self.world.data.clip_frames, config.loop
         recording = self._recording("train")
-        return ClipSampler(recording, length, loop_config.batch, loop_config.seed, device=self.device, **shares)
+        return ClipSampler(recording, length, loop_config.batch, loop_config.seed, device=self.device, **events)
+
+    def _tell_missing(self, clips: ClipSampler) -> None:
+        """Print a line for each share of clips around something that the recording has not."""
+        for share in clips.without:
+            what = {"reward_share": "rewards", "end_share": "ends of games"}[share]
+            seen = f"warning: the recording has no {what} to draw clips around, so world.outcomes.{share} counts as 0"
+            tqdm.write(f"{seen}: clips are drawn anywhere", file=sys.stderr)
 
     def _few_step(self, steps: int) -> FewStepSampler:
         sigmas = step_sigmas(steps, self.world.shift, single=self.world.single_sigma)
@@ -344,7 +354,7 @@ class Pipeline:
             seen = network.config.action_size
             raise ValueError(f"{folder} takes {seen} action channels; {self.game.name} has {self.game.actions}")
         asked = {"height": self.game.height, "width": self.game.width, **vars(self.world.model)}
-        _check_same(network.config, asked, f"the network in {folder}", "this world")
+        plan.check_same(network.config, asked, f"the network in {folder}", "this world")
         return self._placed(network)
 
     def _placed(self, network: CausalDiT) -> CausalDiT:
@@ -352,14 +362,13 @@ class Pipeline:
 
     def _head(self, config: OutcomesConfig, rewards: tuple[float, ...]) -> OutcomeHead:
         """An outcome head for these rewards, fresh or from `init`. ValueError where that one is another's."""
-        asked = {"height": self.game.height, "width": self.game.width, "rewards": rewards}
-        asked |= {"width_conv": config.width, "lag": config.lag}
         if config.init is None:
-            return OutcomeHead(**asked)
+            return OutcomeHead(**plan.head_form(self.world), rewards=rewards)
+        plan.check_head(Path(config.init), self.world)
         head = OutcomeHead.from_pretrained(
             config.init, torch_dtype=torch.float32, low_cpu_mem_usage=False, use_safetensors=True
         )
-        _check_same(head.config, asked, f"the head in {config.init}", "this recording")
+        plan.check_same(head.config, {"rewards": rewards}, f"the head in {config.init}", "this recording")
         return head
 
     def _result(self, stage: str) -> Path:
@@ -375,10 +384,3 @@ class Pipeline:
         compiled = compiled and self.config.compile and placement.has_compiler()
         moves = processes.count() > 1 and self.config.scale == "fsdp"  # graphs want weights that stay where they are
         return graphed(network, compiled=compiled) if self.config.graphs and not moves else network
-
-
-def _check_same(there: Mapping[str, Any], asked: Mapping[str, Any], what: str, who: str) -> None:
-    """ValueError where a loaded network's configuration is not the one asked for."""
-    for key, value in asked.items():
-        if there[key] != (list(value) if isinstance(there[key], list) else value):
-            raise ValueError(f"{what} has {key} {there[key]}; {who} asks for {value}")

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worldsim.heads import OutcomeHead
 from worldsim.sampler import NOMINAL_STEPS, step_sigmas
-from worldsim_training import consistency, dmd, gates, loop, parallel, processes
+from worldsim_envs.games import game_class
+from worldsim_training import consistency, dmd, gates, loop, parallel, processes, ranges
 from worldsim_training.config import TrainingConfig, ValidationConfig, WorldConfig
+from worldsim_training.stage_folder import NETWORK, WEIGHTS
 
 STAGES = ("collect", "bidirectional", "teacher_forcing", "consistency", "ode", "dmd", "outcomes", "export")
 DISTILLATIONS = {"consistency": "consistency", "ode": "ode", "none": "teacher_forcing"}
@@ -24,7 +33,8 @@ def stages(config: TrainingConfig) -> list[str]:
 
 
 def check(config: TrainingConfig, validation: ValidationConfig) -> None:
-    """ValueError where a setting is not one that the stages can run with."""
+    """ValueError where a setting is not one that the stages can run with, OSError where it names a head that is not
+    there."""
     world = config.world
     if config.stage not in (None, *STAGES):
         raise ValueError(f"unknown stage {config.stage!r}; use one of {', '.join(STAGES)}")
@@ -44,23 +54,59 @@ def check(config: TrainingConfig, validation: ValidationConfig) -> None:
         raise ValueError(f"world.release is {world.release!r}; use one of {', '.join(RELEASES)}")
     if config.scale not in parallel.SCALES:
         raise ValueError(f"scale is {config.scale!r}; use one of {', '.join(parallel.SCALES)}")
+    ranges.check_world(world)
     _check_memory(world)
     consistency.check(world.consistency)
     dmd.check(world.dmd)
     gates.check(config.gates)
-    trained = (world.bidirectional, world.teacher_forcing, world.consistency, world.ode, world.outcomes)
-    for stage in (*trained, *((world.dmd,) if world.dmd.loop.steps else ())):
-        loop.check(stage.loop)
+    trained = ("bidirectional", "teacher_forcing", "consistency", "ode", "outcomes")
+    for stage in (*trained, *(("dmd",) if world.dmd.loop.steps else ())):
+        loop.check(getattr(world, stage).loop, f"world.{stage}.loop")
     _check_shares(config)
+    _check_init(config)
+
+
+def head_form(world: WorldConfig) -> dict[str, int]:
+    """Arguments of this world's outcome head but the rewards, which its recording tells."""
+    game, config = game_class(world.game), world.outcomes
+    return {"height": game.height, "width": game.width, "width_conv": config.width, "lag": config.lag}
+
+
+def check_head(folder: Path, world: WorldConfig) -> None:
+    """FileNotFoundError where this folder holds no network, ValueError where it is no outcome head of this form."""
+    for name in (OutcomeHead.config_name, WEIGHTS):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"there is no {folder / name}; let world.outcomes.init be the folder of a head")
+    config = OutcomeHead.load_config(folder)
+    if (seen := config.get("_class_name")) != OutcomeHead.__name__:
+        raise ValueError(f"{folder} holds a network of class {seen}; let world.outcomes.init be the folder of a head")
+    with torch.device("meta"):  # without its weights, and without a random number
+        head = OutcomeHead.from_config(config)
+    check_same(head.config, head_form(world), f"the head in {folder}", "this world")
+
+
+def check_same(there: Mapping[str, Any], asked: Mapping[str, Any], what: str, who: str) -> None:
+    """ValueError where a network's configuration is not the one asked for."""
+    for key, value in asked.items():
+        if there[key] != (list(value) if isinstance(there[key], list) else value):
+            raise ValueError(f"{what} has {key} {there[key]}; {who} asks for {value}")
+
+
+def _check_init(config: TrainingConfig) -> None:
+    """The errors of `check_head` where the outcome stage is to go on from a head; once it has, that may be gone."""
+    init = config.world.outcomes.init
+    if init is None or "outcomes" not in stages(config):
+        return
+    if Path(init).is_dir() or not (Path(config.out) / "outcomes" / NETWORK).is_dir():
+        check_head(Path(init), config.world)
 
 
 def _check_memory(world: WorldConfig) -> None:
     """ValueError where the last calls that are kept in play are not those that training keeps."""
     context = world.context
     (low, high), last = context.kept_sigmas, context.painted_sigmas[-1]
-    if not 0 <= context.kept_share <= 1 or not 0 < low <= high < 1:
-        seen = f"world.context.kept_share is {context.kept_share}, kept_sigmas {low} to {high}"
-        raise ValueError(f"{seen}; use a share of 0 to 1 and levels above 0 and below 1")
+    if not 0 < low <= high < 1:
+        raise ValueError(f"world.context.kept_sigmas are {low} to {high}; use levels above 0 and below 1")
     if context.kept_share and context.painted_share and not low <= last <= high:
         raise ValueError(f"world.context.painted_sigmas end at {last}; end them within kept_sigmas, {low} to {high}")
     if not world.kept_sigma:

@@ -99,7 +99,7 @@ def label_episode(episode: Episode, seed: list[int]) -> Labelled:
 
 def read_dataset(folder: Path, split: str) -> list[Labelled]:
     """The labelled episodes of one split of a recording of Encounter."""
-    meta = read_meta(folder)
+    meta = read_meta(folder, Encounter.name)
     if meta["game"] != Encounter.name:
         raise ValueError(f"{folder} holds a recording of {meta['game']}; reactions are read in {Encounter.name}")
     entries = [entry for entry in meta["episodes"] if entry["split"] == split]

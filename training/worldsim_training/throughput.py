@@ -23,6 +23,7 @@ from worldsim.models.dit import CausalDiT
 from worldsim.sampler import step_sigmas
 from worldsim_envs.games import Game, game_class
 from worldsim_training import config, dmd, kernel_times, loop
+from worldsim_training.command_line import in_any_order
 from worldsim_training.config import LoopConfig, ThroughputConfig, WorldConfig
 from worldsim_training.consistency import Consistency
 from worldsim_training.dataset import ClipSampler, Recording
@@ -58,7 +59,7 @@ def measure(settings: ThroughputConfig) -> dict[str, Any]:
     device, game = device_named(settings.device), game_class(settings.world.game)
     products = {size: matmul_tflops(size, device) for size in MATMUL_SIZES[device.type]}
     trial = STAGES[settings.stage](settings.world, lambda: _fresh(settings.world, game, device))
-    loop.check(trial.loop)
+    loop.check(trial.loop, f"world.{settings.stage}.loop")
     meter = Meter(trial.stage.student)
     _prepare(trial, meter, settings)
     clips = ClipSampler(_recording(settings, game, trial), trial.clip_frames, trial.loop.batch, 0, device=device)
@@ -235,6 +236,7 @@ def _check(settings: ThroughputConfig) -> None:
         raise ValueError(f"{seen}, but the student moves at every {every}th update; use multiples of {every}")
 
 
+@in_any_order
 @hydra.main(config_path="conf", config_name="throughput", version_base="1.3")
 def main(settings: DictConfig) -> None:
     """Measure and print the main figures; exits with one line where it cannot."""

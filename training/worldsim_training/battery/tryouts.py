@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ from worldsim_training.battery import (
     recovery,
     seen_rewards,
 )
+from worldsim_training.battery.bars import measured_by
 from worldsim_training.battery.futures import (
     Futures,
     branch_futures,
@@ -112,7 +114,7 @@ class Bench:
             if (kind := INSTRUMENTS[name]) not in self.futures:
                 raise ValueError(self.refused[kind])
             self.scores[name] = score()
-            self._figures(name, self.futures[kind].real)
+            _check_defined(name, self._figures(name, self.futures[kind].real))
         except ValueError as error:
             self.scores.pop(name, None)
             self.refused[name] = str(error)
@@ -120,6 +122,13 @@ class Bench:
     def _figures(self, name: str, played: Played) -> Figures:
         # Each starts its own stream, so that a figure does not depend on which others are asked for.
         return self.scores[name](self.futures[INSTRUMENTS[name]], played, np.random.default_rng(self.seed))
+
+
+def _check_defined(name: str, figures: Figures) -> None:
+    """ValueError where none of an instrument's figures that have a bar has a meaning on the real game itself."""
+    barred = {key: value for key, value in figures.items() if measured_by(key) == name}
+    if barred and all(isinstance(value, float) and math.isnan(value) for value in barred.values()):
+        raise ValueError(f"{', '.join(barred)} has no meaning on the real game's own frames")
 
 
 def set_up(
