@@ -334,15 +334,22 @@ def test_a_head_looks_back_as_far_as_it_is_told_to_but_not_beyond_its_clips(fini
             run(tmp_path, *changes, f"world.outcomes.lag={lag}", stage="teacher_forcing")
 
 
-def test_a_recording_with_other_actions_is_refused_with_both(finished, tmp_path):
+OTHER = ActionSpec(DotGame.actions.channels, np.eye(4), names=("a", "b", "c", "d")).to_json()
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        ({"actions": OTHER}, r"Discrete\(4\)\); dot has .*Discrete\(5\)\): record the game again"),
+        ({"height": 96}, rf"has height 96; dot has {DotGame.height}: record the game again"),
+        ({"fps": 7}, rf"has fps 7; dot has {DotGame.fps}: record the game again"),
+    ],
+)
+def test_a_recording_of_another_form_is_refused_with_both(finished, tmp_path, told, words):
     meta = episodes.read_meta(finished / "data")
-    other = ActionSpec(DotGame.actions.channels, np.eye(4), names=("a", "b", "c", "d"))
-    for source in (finished / "data").rglob("*.npz"):
-        target = tmp_path / "data" / source.relative_to(finished / "data")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(source.read_bytes())
-    episodes.write_meta(tmp_path / "data", {**meta, "actions": other.to_json()})
-    with pytest.raises(ValueError, match=r"Discrete\(4\)\); dot has .*Discrete\(5\)\): record the game again"):
+    shutil.copytree(finished / "data", tmp_path / "data")
+    episodes.write_meta(tmp_path / "data", meta | told)
+    with pytest.raises(ValueError, match=words):
         run(tmp_path, stage="teacher_forcing")
 
 

@@ -46,6 +46,9 @@ MOST_REWARDS = 64
 
 StageConfig = TeacherForcingConfig | ConsistencyConfig | OdeConfig | DmdConfig | OutcomesConfig
 
+FORM = ("height", "width", "fps")
+"""Of a game, what its frames are: a recording of another form is another game's."""
+
 
 class Pipeline:
     """One run: its configuration, its recordings and its folder. Each public method but `run` is a stage.
@@ -317,10 +320,12 @@ class Pipeline:
     def _recording(self, split: str) -> Recording:
         if split not in self.recordings:
             folder = Path(self.world.data.folder)
-            spec = ActionSpec.from_json(read_meta(folder, self.world.game)["actions"])
-            if spec != self.game.actions:
-                there = f"{folder} has {spec}"
-                raise ValueError(f"{there}; {self.game.name} has {self.game.actions}: record the game again")
+            meta = read_meta(folder, self.world.game)
+            told = {"actions": ActionSpec.from_json(meta["actions"])} | {key: meta.get(key) for key in FORM}
+            for key, there in told.items():
+                if there != (here := getattr(self.game, key)):
+                    seen = f"{folder} has {key} {there}; {self.game.name} has {here}"
+                    raise ValueError(f"{seen}: record the game again, into another world.data.folder")
             self.recordings[split] = Recording.load(folder, split, progress=processes.is_first())
         return self.recordings[split]
 
