@@ -37,3 +37,8 @@ def run(folder, *changes, **top):
 def written(folder):
     """When each file was last written."""
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def weights(folder):
+    """The bytes of every file of weights under a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*.safetensors")}
