@@ -14,7 +14,7 @@ from gymnasium.error import ResetNeeded
 from worldsim.action import ActionSpec
 from worldsim_envs.faults import NOT_FINITE
 from worldsim_envs.games import game_name
-from worldsim_envs.rules import NO_LIMIT, Rules, tensor
+from worldsim_envs.rules import NO_LIMIT, Rules, is_whole, tensor
 from worldsim_envs.save_state import SaveState, checked, generator
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ class WorldEnv(gym.Env):
 
         Raises ValueError in one line where the history is shorter, and then leaves the episode as it was.
         """
-        if isinstance(k, bool) or not isinstance(k, int | np.integer) or not 1 <= k <= len(self._history):
+        if not is_whole(k) or not 1 <= k <= len(self._history):
             most = f"1..{len(self._history)} frames" if self._history else "nothing; make it with history=N and play"
             raise ValueError(f"cannot rewind {k!r} frames; this environment can take back {most}")
         for _ in range(k):
@@ -323,6 +323,6 @@ def _picture(frame) -> np.ndarray:
 
 
 def _history_length(asked: int) -> int:
-    if isinstance(asked, bool) or not isinstance(asked, int | np.integer) or asked < 0:
+    if not is_whole(asked) or asked < 0:
         raise ValueError(f"history={asked!r}; give a number of frames from 0")
     return int(asked)

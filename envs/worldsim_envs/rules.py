@@ -136,7 +136,7 @@ class Rules:
 
     def _checked_start(self, start: int, options: dict[str, Any]) -> int:
         count = len(self.model.starts.frames)
-        if isinstance(start, bool) or not isinstance(start, int | np.integer) or not 0 <= start < count:
+        if not is_whole(start) or not 0 <= start < count:
             raise ValueError(f"start={start!r}; this world has start states 0..{count - 1}")
         if "frames" in options:
             raise ValueError("reset options 'start' and 'frames' exclude each other; give one of them")
@@ -167,18 +167,23 @@ def tensor(array: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(array, order="C"))
 
 
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, Python's or numpy's, and not a truth value."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def _limit(asked: int | None, world: int | None) -> int | None:
     if asked is None:
         return world
     if asked == NO_LIMIT:
         return None
-    if isinstance(asked, bool) or not isinstance(asked, int | np.integer) or asked < 1:
+    if not is_whole(asked) or asked < 1:
         raise ValueError(f"max_episode_steps={asked!r}; give a number of frames from 1, None or -1 for no limit")
     return int(asked)
 
 
 def _guard(every: int, limit: float | None) -> tuple[int, float | None]:
-    if isinstance(every, bool) or not isinstance(every, int | np.integer) or every < 0:
+    if not is_whole(every) or every < 0:
         raise ValueError(f"ood_every={every!r}; give a number of steps from 1, or 0 for never")
     if limit is not None and (not every or not limit > 0):
         raise ValueError(f"ood_limit={limit!r} with ood_every={every}; give grey levels above 0, and ood_every from 1")

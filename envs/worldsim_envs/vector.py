@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 
 from worldsim.action import ActionSpec
 from worldsim_envs.faults import NOT_FINITE, BoundedLoader, StartLoader, describe, fault_infos
-from worldsim_envs.rules import Beginning, Rules, tensor
+from worldsim_envs.rules import Beginning, Rules, is_whole, tensor
 from worldsim_envs.save_state import SaveState, checked, generator
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
     ) -> None:
         from worldsim_envs.crowd import InTurn, Together
 
-        if isinstance(num_envs, bool) or not isinstance(num_envs, int | np.integer) or num_envs < 1:
+        if not is_whole(num_envs) or num_envs < 1:
             raise ValueError(f"num_envs={num_envs!r}; give a number of worlds from 1")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; worlds in a batch have None or 'rgb_array'")
@@ -360,7 +360,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         return [None if each is None else int(each) for each in seeds]
 
     def _checked_world(self, world: int) -> int:
-        if isinstance(world, bool) or not isinstance(world, int | np.integer) or not 0 <= world < self.num_envs:
+        if not is_whole(world) or not 0 <= world < self.num_envs:
             raise ValueError(f"there is no world {world!r}; this batch has worlds 0..{self.num_envs - 1}")
         return int(world)
 

@@ -19,8 +19,6 @@ X264 = {"crf": "14", "preset": "veryfast", "tune": "animation", **SAME_BYTES}
 BACKGROUND, TEXT, ACCENT = (13, 16, 21), (240, 243, 246), (255, 186, 73)
 STRIP_COLUMNS = 8
 STRIP_SCALE = 3
-
-
 FILMS = (".mp4", ".gif", ".webp")
 """What `write_film` writes."""
 WEBP = {"quality": 90, "method": 4}
@@ -55,21 +53,13 @@ def write_clip(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
 
 
 def write_film(path: Path, pictures: Iterable[np.ndarray], fps: int) -> None:
-    """Write pictures (H, W, 3) uint8 with even sides, as they are, as .mp4 (H.264), .gif or .webp, which
-    a web page shows in motion.
+    """Write pictures (H, W, 3) uint8 with even sides, as they are, as .mp4 (H.264), .gif or .webp.
 
     The same pictures make the same bytes.
     """
     check_clip_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".mp4":
-        _write_mp4(path, pictures, fps)
-    else:
-        from PIL import Image
-
-        first, *others = (Image.fromarray(picture) for picture in pictures)
-        how = WEBP if path.suffix == ".webp" else {}
-        first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, **how)
+    (_write_mp4 if path.suffix == ".mp4" else _write_animation)(path, pictures, fps)
 
 
 def write_strip(path: Path, rows: dict[str, Sequence[np.ndarray]], title: str) -> None:
@@ -116,3 +106,11 @@ def _write_mp4(path: Path, pictures: Iterable[np.ndarray], fps: int) -> None:
             frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             container.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace=BT709)))
         container.mux(stream.encode())
+
+
+def _write_animation(path: Path, pictures: Iterable[np.ndarray], fps: int) -> None:
+    from PIL import Image
+
+    first, *others = (Image.fromarray(picture) for picture in pictures)
+    how = WEBP if path.suffix == ".webp" else {}
+    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, **how)
