@@ -21,7 +21,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode
@@ -29,16 +28,15 @@ from torch import nn
 from torch.distributions import Categorical
 from tqdm import tqdm
 
-import worldsim  # noqa: F401 - registers the worldsim/... ids
 from worldsim.info import world_facts
-from worldsim.world_files import read_index
-from worldsim.worlds import world_path
+from worldsim.world_model import WorldModel
 from worldsim_envs.games import game_class, make_game, source_game
 from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig, PolicyPlayer
 from worldsim_envs.real import RealEnv, plain
+from worldsim_envs.vector import WorldVectorEnv
 from worldsim_training import checkpoint
 from worldsim_training.dataset import Recording
-from worldsim_training.recorded_starts import RecordedStarts
+from worldsim_training.recorded_starts import recorded_starts
 
 KEEP_EVERY = 20
 """Updates between two checkpoints."""
@@ -77,7 +75,9 @@ class Config:
     """Denoising steps of an imagined frame."""
     episode_steps: int = 1800
     openings: str = ""
-    """A recording of the game, whose moments imagined episodes begin at; none: the world's start states."""
+    """A recording of the game, at whose moments imagined episodes begin; none: the world's start states."""
+    moments: int = 512
+    """How many of them. Each keeps some MB of memory on the device."""
     branch_steps: int = 100
     """Steps of an imagined episode that begins at such a moment."""
     seed: int = 0
@@ -111,22 +111,21 @@ class Imagined:
     """The batched world, which keeps frames on its device."""
 
     def __init__(self, config: Config, device: str) -> None:
-        how = {"world": config.world, "steps": config.denoising, "device": device}
-        how |= {"autoreset_mode": AutoresetMode.SAME_STEP, "max_episode_steps": config.episode_steps}
+        model, limit = WorldModel.from_pretrained(config.world, device=device), config.episode_steps
         if config.openings:
-            length = read_index(world_path(config.world))["world"]["window_frames"]
-            moments = RecordedStarts(Recording.load(config.openings, "train"), length)
-            how |= {"start_loader": moments, "max_episode_steps": config.branch_steps}
-        self.env = gym.make_vec("worldsim/World-v0", num_envs=config.num_envs, **how)
+            recording, limit = Recording.load(config.openings, "train"), config.branch_steps
+            model.starts = recorded_starts(recording, config.moments, model.info.window_frames, config.seed)
+        how = {"steps": config.denoising, "autoreset_mode": AutoresetMode.SAME_STEP, "max_episode_steps": limit}
+        self.env = WorldVectorEnv(config.num_envs, model, **how)
 
     def reset(self, seed):
         """Frames (N, 3, H, W) uint8."""
-        return self.env.unwrapped.reset_tensor(seed=seed)[0]
+        return self.env.reset_tensor(seed=seed)[0]
 
     def step(self, actions):
         """Frames, rewards, terminated, truncated, and the frames that ended episodes closed with, for the game's own
         actions, an array of N."""
-        frames, rewards, terminated, truncated, infos = self.env.unwrapped.step_tensor(actions)
+        frames, rewards, terminated, truncated, infos = self.env.step_tensor(actions)
         return frames, rewards, terminated, truncated, infos.get("final_obs", frames)
 
 
@@ -389,8 +388,8 @@ def read_arguments() -> tuple[Config, argparse.Namespace]:
     parser.add_argument("--test", action="store_true", help="only test the policy in OUT/policy")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     args = parser.parse_args()
-    if min(args.frames, args.num_envs, args.rollout, args.episodes, args.episode_steps, args.stack) < 1:
-        parser.error("frames, num-envs, rollout, episodes, episode-steps and stack are numbers from 1")
+    if min(args.frames, args.num_envs, args.rollout, args.episodes, args.episode_steps, args.stack, args.moments) < 1:
+        parser.error("frames, num-envs, rollout, episodes, episode-steps, stack and moments are numbers from 1")
     if args.branch_steps < 1 or (args.real and args.openings):
         parser.error("--branch-steps is a number from 1, and --openings are for the imagined game, not for --real")
     if args.test and not (args.out / "policy" / "policy.json").is_file():

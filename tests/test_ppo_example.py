@@ -19,6 +19,7 @@ from worldsim_envs.games import game_class
 from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig, PolicyPlayer, check_policy
 from worldsim_envs.record import load_agent
 from worldsim_training.collect import CollectConfig, collect
+from worldsim_training.dataset import Recording
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = "--num-envs 4 --rollout 8 --minibatches 2 --epochs 2 --dim 32 --episode-steps 20 --episodes 3 --denoising 1"
@@ -206,13 +207,13 @@ def test_a_run_from_recorded_openings_begins_at_real_moments_and_stays_near_them
     class Watched(module.Imagined):
         def __init__(self, config, device):
             super().__init__(config, device)
-            worlds = self.env.unwrapped
-            step = worlds.step_tensor
-            worlds.step_tensor = lambda actions: seen.append((worlds.rules.limit, step(actions))) or seen[-1][1]
+            seen.append(self.env)
 
     monkeypatch.setattr(module, "Imagined", Watched)
-    call("--out", "branches", "--frames", 64, "--openings", "data", "--branch-steps", 6)
-    assert {limit for limit, _ in seen} == {6}
-    assert all((told[-1]["start"] == -1).all() for _, told in seen)  # none of the world's own start states
+    call("--out", "branches", "--frames", 64, "--openings", "data", "--branch-steps", 6, "--moments", 5)
+    (worlds,), recorded = seen, Recording.load("data", "train", progress=False).frames
+    assert worlds.rules.limit == 6
+    ends = worlds.model.starts.frames[:, -1]
+    assert len(ends) == 5 and all((recorded == end).all(axis=(1, 2, 3)).any() for end in ends)
     with pytest.raises(SystemExit):
         call("--out", "nowhere", "--openings", "data", "--real")

@@ -21,7 +21,7 @@ from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.rollout import Sampler
 from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, OdeSampler, ode_grid, step_sigmas
-from worldsim.world_info import Starts, WorldInfo
+from worldsim.world_info import WorldInfo
 from worldsim.world_model import WorldModel
 from worldsim_envs.games import game_class
 from worldsim_training import collect, dmd, gates, loop, placement, plan, processes, validate
@@ -39,6 +39,7 @@ from worldsim_training.dataset import Clip, ClipSampler, Recording
 from worldsim_training.episodes import read_meta
 from worldsim_training.ode import OdeDistillation
 from worldsim_training.outcomes import Outcomes
+from worldsim_training.recorded_starts import recorded_starts
 from worldsim_training.stage_folder import NETWORK, SCORES, SETTINGS, StageFolder, network_hash, replace_folder
 from worldsim_training.teacher_forcing import TeacherForcing
 
@@ -180,7 +181,10 @@ class Pipeline:
         )
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
         denoiser = self._load(self._released()).cpu()
-        world = WorldModel(info, self.game.actions, denoiser, heads, self._starts())
+        starts = recorded_starts(
+            self._recording("validation"), self.world.starts, self.world.model.window, self.world.data.seed
+        )
+        world = WorldModel(info, self.game.actions, denoiser, heads, starts)
         processes.ask_first(lambda: replace_folder(self.out / "world", world.save_pretrained))
         return True
 
@@ -307,15 +311,6 @@ class Pipeline:
 
     def _released(self) -> Path:
         return self._result("dmd") if self.world.release == "dmd" else self._distilled()
-
-    def _starts(self) -> Starts:
-        recording = self._recording("validation")
-        length, rng = self.world.model.window, np.random.default_rng(self.world.data.seed)
-        firsts = recording.sample_starts(rng, self.world.starts, length)
-        actions = np.stack([recording.actions[first + 1 : first + length] for first in firsts])
-        decode = np.vectorize(self.game.actions.decode, signature="(a)->()")
-        native = decode(actions) if self.game.actions.table is not None else actions
-        return Starts(np.stack([recording.frames[first : first + length] for first in firsts]), native)
 
     def _recording(self, split: str) -> Recording:
         if split not in self.recordings:
