@@ -11,6 +11,8 @@ from worldsim.names import did_you_mean
 
 HELD = 0.5
 """A button counts as held from here."""
+DRIVEN = "driven"
+"""The value of a condition in which nothing but its further channels moves what it holds for."""
 KINDS = {"button": (0.0, 1.0), "axis": (-1.0, 1.0), "pedal": (0.0, 1.0)}
 
 
@@ -163,6 +165,31 @@ class ActionSpec:
         """Group -> value that holds in a channel vector (A,) that `hold` or `condition_vector` gave."""
         return {group: values[int(vector[self._places(group)].argmax())] for group, values in self.conditions.items()}
 
+    def further(self, group: str) -> set[str]:
+        """Names of the channels "group_..." that are none of the condition's values, such as a driven NPC's buttons."""
+        return self._belonging(group) - {f"{group}_{value}" for value in self.conditions[group]}
+
+    def without(self, groups: Iterable[str]) -> ActionSpec:
+        """These actions less some conditions and all their channels "group_...", for one who has no say in them.
+
+        Of native actions of a `Discrete` game that are the same without them the first is left. ValueError in one line
+        for a condition that there is not, or where no channel is left.
+        """
+        groups = tuple(groups)
+        for group in groups:
+            _check_known("condition", group, self.conditions)
+        gone = {name for group in groups for name in self._belonging(group)}
+        kept = [i for i, channel in enumerate(self.channels) if channel.name not in gone]
+        if not kept:
+            raise ValueError(f"nothing is left to do without {', '.join(groups)}; this world has {self._listed()}")
+        table, names = self.table, self.names
+        if table is not None:
+            rows = np.sort(np.unique(table[:, kept], axis=0, return_index=True)[1])
+            table, names = table[np.ix_(rows, kept)], [names[row] for row in rows] if names else ()
+        keys = {name: held for name, held in self.keys.items() if name.rstrip("+-") not in gone}
+        conditions = {group: values for group, values in self.conditions.items() if group not in groups}
+        return ActionSpec([self.channels[i] for i in kept], table, names=names, keys=keys, conditions=conditions)
+
     def from_keys(self, held: Iterable[str]) -> np.ndarray:
         """Channel vector (A,) float32 of the key names held down; unknown keys do nothing, opposite keys cancel."""
         held = {key.lower() for key in held}
@@ -227,6 +254,9 @@ class ActionSpec:
 
     def _places(self, group: str) -> list[int]:
         return [self.index(f"{group}_{value}") for value in self.conditions[group]]
+
+    def _belonging(self, group: str) -> set[str]:
+        return {channel.name for channel in self.channels if channel.name.startswith(f"{group}_")}
 
     def _listed(self) -> str:
         return ", ".join(channel.name for channel in self.channels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,10 @@ class WorldEnv(gym.Env):
     max_episode_steps: frames until `truncated`; None takes the world's own limit, -1 sets none. `gymnasium.make` keeps
                        this for its wrapper `TimeLimit`: of "worldsim/World-v0" it can shorten episodes only.
     channel_actions:   actions are channel vectors (A,) float32 instead of the source game's own.
+    fixed:             conditions that are no part of the action, so that an agent acts as the player alone:
+                       {"npc": "timid"} has the NPC timid in every episode, {"npc": None} draws its temperament at each
+                       reset. Their channels, and those that drive the NPC itself, leave `action_space` and `actions`;
+                       `conditions` tells what holds, and the reset option of that name goes before.
     history:           frames that `rewind` can take back; each costs a copy of the world's memory.
     ood_every:         tell in `info["ood"]`, at every so many steps of an episode, how far the network is from its own
                        frame when it sees it again under a little noise, in grey levels (`WorldModel.doubt`): large
@@ -64,6 +69,7 @@ class WorldEnv(gym.Env):
         compile: bool = False,
         max_episode_steps: int | None = None,
         channel_actions: bool = False,
+        fixed: Mapping[str, str | None] | None = None,
         history: int = 0,
         ood_every: int = 0,
         ood_limit: float | None = None,
@@ -71,7 +77,8 @@ class WorldEnv(gym.Env):
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
             raise ValueError(f"unknown render_mode {render_mode!r}; use None, 'rgb_array' or 'human'")
         limits = {"max_episode_steps": max_episode_steps, "ood_every": ood_every, "ood_limit": ood_limit}
-        self.rules = Rules(world, device=device, compile=compile, channel_actions=channel_actions, **limits)
+        actions = {"channel_actions": channel_actions, "fixed": fixed}
+        self.rules = Rules(world, device=device, compile=compile, **actions, **limits)
         self.model = self.rules.model
         info = self.model.info
         self.render_mode = render_mode
@@ -80,15 +87,15 @@ class WorldEnv(gym.Env):
         self._steps = self._usual_steps = self.rules.checked_steps(info.default_steps if steps is None else steps)
         self._history: deque[SaveState] = deque(maxlen=_history_length(history))
         self._state = self._painted = None
-        self._held = self.actions.condition_vector()
+        self._held = self.rules.actions.condition_vector()
         self._over, self._sound = False, True
         self._frame = np.zeros(self.observation_space.shape, np.uint8)
         self._viewer = None
 
     @property
     def actions(self) -> ActionSpec:
-        """What the world's actions mean: channels, names and keys."""
-        return self.model.actions
+        """What the actions mean: channels, names and keys. Those of the world, `model.actions`, less what is fixed."""
+        return self.rules.role.actions
 
     def facts(self) -> dict[str, Any]:
         """What a dataset of imagined play says of the game; the adapter's name where there is one."""
@@ -113,22 +120,22 @@ class WorldEnv(gym.Env):
         May be set while playing, whole or some groups of it, and then holds from the next step on; an action that
         holds a condition's channel sets it too. ValueError in one line for a name that there is not.
         """
-        return self.actions.conditions_of(self._held)
+        return self.rules.actions.conditions_of(self._held)
 
     @conditions.setter
     def conditions(self, conditions: dict[str, str]) -> None:
-        self._held = self.actions.condition_vector(self.conditions | conditions)
+        self._held = self.rules.actions.condition_vector(self.conditions | conditions)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Start an episode at one of the world's start states, or after a past of the caller's own.
 
         options, all optional:
             frames:  (K, H, W, 3) uint8, the past to go on from, oldest first; needs `actions`.
-            actions: (K - 1,) the source game's own actions between those frames.
+            actions: (K - 1,) the source game's own actions between those frames, whole ones where some is fixed.
             start:   index of the start state to take; drawn from the seed where it is left out.
             steps:   denoising steps a frame, for this episode only.
             conditions: {group: value}, what holds from the first step on, such as {"npc": "timid"}; where it is left
-                     out, what holds at the end of the past goes on.
+                     out, what is fixed, else what holds at the end of the past.
         Raises ValueError in one line for anything else and then leaves the running episode as it was.
         """
         options = self.rules.checked_options(options)
@@ -158,11 +165,11 @@ class WorldEnv(gym.Env):
             raise ResetNeeded("the episode is over; call reset()" if self._over else "call reset() before step()")
         if self._painted is not None:
             raise ResetNeeded("a painted frame waits for commit(); call that, or reset()")
-        vector = self.rules.encode(action)
-        if vector.shape != (self.actions.size,):
+        vector = self.rules.role.encode(action)
+        if vector.ndim != 1:
             raise ValueError(f"action has shape {np.shape(action)}; give one action of {self.action_space}")
         before = [self.save_state()] if self._history.maxlen else []
-        held = self.actions.hold(vector, self._held)
+        held = self.rules.actions.hold(vector, self._held)
         vector, noise = tensor(held[None]), self._state.noise.clone()
         try:
             frame, sound = self.model.paint_checked(self._state, vector, steps=self._steps)
@@ -240,8 +247,9 @@ class WorldEnv(gym.Env):
     def _alike(self) -> WorldEnv:
         """An environment over the same weights and by the same rules, without a window or a history."""
         limit = NO_LIMIT if self.rules.limit is None else self.rules.limit
-        same = {"max_episode_steps": limit, "channel_actions": self.rules.channel_actions, "steps": self._usual_steps}
-        same |= {"ood_every": self.rules.ood_every, "ood_limit": self.rules.ood_limit}
+        rules, role = self.rules, self.rules.role
+        same = {"max_episode_steps": limit, "channel_actions": role.channel_actions, "fixed": role.fixed}
+        same |= {"steps": self._usual_steps, "ood_every": rules.ood_every, "ood_limit": rules.ood_limit}
         return WorldEnv(self.model, render_mode="rgb_array" if self.render_mode == "rgb_array" else None, **same)
 
     def rewind(self, k: int) -> tuple[np.ndarray, dict[str, Any]]:
@@ -260,7 +268,7 @@ class WorldEnv(gym.Env):
         self._state = state.world.to(self.model.device)
         self.np_random = generator(state.rng)
         self._count, self._steps, self._start, self._over = state.step, state.steps, state.start, state.over
-        self._held = self.actions.condition_vector(state.conditions)
+        self._held = self.rules.actions.condition_vector(state.conditions)
         self._painted = None
         self._frame = _picture(self._state.last)
         self._show()

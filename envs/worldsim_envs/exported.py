@@ -13,6 +13,7 @@ from gymnasium.error import ResetNeeded
 from worldsim.action import ActionSpec
 from worldsim.exported.world import OnnxState, OnnxWorld
 from worldsim_envs.faults import NOT_FINITE
+from worldsim_envs.role import Role
 
 OPTIONS = ("start", "steps", "conditions")
 
@@ -24,6 +25,7 @@ class ExportedEnv(gym.Env):
     steps:             denoising steps a frame; None takes the world's default.
     threads:           of the processor; None takes all cores. An `OnnxWorld` keeps its own.
     max_episode_steps: frames until `truncated`; None takes the world's own limit, -1 sets none.
+    fixed:             conditions that are no part of the action, as in `WorldEnv`.
 
     The same seed begins at the same start state with the same noise as in `WorldEnv`; frames differ by rounding from
     the first one on. Actions, observations, `info`, faults and `conditions` are those of `WorldEnv`; there are no save
@@ -40,6 +42,7 @@ class ExportedEnv(gym.Env):
         steps: int | None = None,
         threads: int | None = None,
         max_episode_steps: int | None = None,
+        fixed: Mapping[str, str | None] | None = None,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"unknown render_mode {render_mode!r}; an exported world has None or 'rgb_array'")
@@ -47,7 +50,8 @@ class ExportedEnv(gym.Env):
         info = self.world.info
         self.render_mode, self.metadata = render_mode, {**type(self).metadata, "render_fps": int(info["fps"])}
         self.observation_space = gym.spaces.Box(0, 255, (info["height"], info["width"], 3), np.uint8)
-        self.action_space = self.actions.space()
+        self.role = Role(self.world.actions, fixed)
+        self.action_space = self.role.space
         limit = info["max_episode_steps"] if max_episode_steps is None else max_episode_steps
         self._limit = np.inf if limit == -1 else limit
         self._steps = self._usual_steps = self._checked_steps(info["default_steps"] if steps is None else steps)
@@ -56,8 +60,8 @@ class ExportedEnv(gym.Env):
 
     @property
     def actions(self) -> ActionSpec:
-        """What the world's actions mean: channels, names and keys."""
-        return self.world.actions
+        """What the actions mean, as `WorldEnv.actions`."""
+        return self.role.actions
 
     @property
     def conditions(self) -> dict[str, str]:
@@ -80,10 +84,12 @@ class ExportedEnv(gym.Env):
             raise ValueError(f"unknown reset option {unknown[0]!r}; an exported world has {', '.join(OPTIONS)}")
         steps = self._checked_steps(options.get("steps", self._usual_steps))
         super().reset(seed=seed)
-        # Both are always drawn, in this order, as WorldEnv draws them.
+        # All are always drawn, in this order, as WorldEnv draws them.
         drawn, noise_seed = (int(self.np_random.integers(most)) for most in (len(self.world.start_frames), 2**63 - 1))
-        start = options.get("start", drawn)
-        self._state = self.world.reset(start=start, seed=noise_seed, conditions=options.get("conditions"))
+        fixed = self.role.draw(self.np_random)
+        start, asked = options.get("start", drawn), options.get("conditions")
+        self._state = self.world.reset(start=start, seed=noise_seed, conditions=asked)
+        self.world.set_conditions(self._state, fixed | dict(asked or {}))
         self._steps, self._start, self._over = steps, start, False
         return self._state.last.copy(), self._info()
 
@@ -96,8 +102,8 @@ class ExportedEnv(gym.Env):
         state = self._playing()
         if self._over:
             raise ResetNeeded("the episode is over; call reset()")
-        vector = self.actions.encode(action)
-        if vector.shape != (self.actions.size,):
+        vector = self.role.encode(action)
+        if vector.ndim != 1:
             raise ValueError(f"action has shape {np.shape(action)}; give one action of {self.action_space}")
         done = self.world.step(state, vector, steps=self._steps)
         frame, info = done.frame.copy(), self._info()

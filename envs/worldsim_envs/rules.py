@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
+
+from worldsim_envs.role import Role
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +29,8 @@ class Beginning:
     frames: np.ndarray
     actions: np.ndarray
     noise_seed: int
+    conditions: Mapping[str, str] = field(default_factory=dict)
+    """Condition -> value, of those that are fixed for the agent."""
 
 
 class Rules:
@@ -37,6 +41,7 @@ class Rules:
     compile:           play it in native code, as `WorldModel.from_pretrained` says; a `WorldModel` plays as it does.
     max_episode_steps: None takes the world's own limit, -1 sets none.
     channel_actions:   the actions are channel vectors (A,) float32 instead of the source game's own.
+    fixed:             conditions that are no part of the action, as `Role` takes them.
     ood_every:         tell the network's doubt of its frame (`WorldModel.doubt`, grey levels) in `info["ood"]` at every
                        so many steps, for one network call more; 0 never does. Doubt fades within a few frames of a
                        strange start, so that only 1 misses none.
@@ -52,6 +57,7 @@ class Rules:
         compile: bool = False,
         max_episode_steps: int | None = None,
         channel_actions: bool = False,
+        fixed: Mapping[str, str | None] | None = None,
         ood_every: int = 0,
         ood_limit: float | None = None,
     ) -> None:
@@ -63,13 +69,10 @@ class Rules:
         self.limit = _limit(max_episode_steps, info.max_episode_steps)
         """Frames until an episode is truncated, or None."""
         self.ood_every, self.ood_limit = _guard(ood_every, ood_limit)
-        self.channel_actions = channel_actions
+        self.role = Role(self.actions, fixed, channel_actions=channel_actions)
+        """What the agent plays of the world's `actions`."""
         self.observation_space = gym.spaces.Box(0, 255, (info.height, info.width, 3), np.uint8)
-        self.action_space = self.actions.channel_space() if channel_actions else self.actions.space()
-
-    def encode(self, actions: Any) -> np.ndarray:
-        """Channel vectors (..., A) float32 of actions of the action space; ValueError in one line for any other."""
-        return self.actions.encode_channels(actions) if self.channel_actions else self.actions.encode(actions)
+        self.action_space = self.role.space
 
     def is_late(self, steps: int | np.ndarray) -> bool | np.ndarray:
         """Whether an episode of so many frames is at its time limit."""
@@ -84,13 +87,14 @@ class Rules:
         return doubt > (np.inf if self.ood_limit is None else self.ood_limit)
 
     def begin(self, rng: np.random.Generator, options: dict[str, Any]) -> Beginning:
-        """How an episode under checked options begins; draws start state and noise seed, always both."""
+        """How an episode under checked options begins; always draws start, noise seed and what is fixed."""
         starts = self.model.starts
         drawn, noise_seed = int(rng.integers(len(starts.frames))), int(rng.integers(2**63 - 1))
+        fixed = self.role.draw(rng)
         if "frames" in options:
-            return Beginning(-1, options["frames"], options["actions"], noise_seed)
+            return Beginning(-1, options["frames"], options["actions"], noise_seed, fixed)
         start = options.get("start", drawn)
-        return Beginning(start, starts.frames[start], starts.actions[start], noise_seed)
+        return Beginning(start, starts.frames[start], starts.actions[start], noise_seed, fixed)
 
     def enter(self, beginning: Beginning) -> WorldState:
         """A world that remembers that past."""
@@ -99,10 +103,12 @@ class Rules:
         return self.model.reset(images, vectors, [beginning.noise_seed])
 
     def conditions(self, beginning: Beginning, options: dict[str, Any]) -> np.ndarray:
-        """Channel vector (A,) of the conditions that hold at a beginning: as asked, else as its last action has it."""
-        if "conditions" in options or not len(beginning.actions):
-            return self.actions.condition_vector(options.get("conditions"))
-        return self.actions.hold(self.actions.encode(beginning.actions[-1]), self.actions.condition_vector())
+        """Channel vector (A,) of the conditions that hold at a beginning: as asked, else as fixed, else as its last
+        action has it."""
+        held, asked = self.actions.condition_vector(), options.get("conditions", {})
+        if "conditions" not in options and len(beginning.actions):
+            held = self.actions.hold(self.actions.encode(beginning.actions[-1]), held)
+        return self.actions.condition_vector({**self.actions.conditions_of(held), **beginning.conditions, **asked})
 
     def checked_steps(self, steps: int) -> int:
         """A number of denoising steps that this world knows; ValueError for any other."""

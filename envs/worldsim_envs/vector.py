@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ RESET_MASK = "reset_mask"
 class WorldVectorEnv(gym.vector.VectorEnv):
     """N worlds that one network paints in one batch; each behaves as a `WorldEnv` of its own.
 
-    world, steps, device, max_episode_steps, channel_actions, ood_every, ood_limit: as in `WorldEnv`.
+    world, steps, device, max_episode_steps, channel_actions, fixed, ood_every, ood_limit: as in `WorldEnv`.
     autoreset_mode: an `AutoresetMode` of gymnasium or its value. NEXT_STEP begins a new episode at the step after the
                     last, whose action counts for nothing; SAME_STEP within the last step, with `final_obs` and
                     `final_info`; DISABLED leaves it to `reset(options={"reset_mask": ...})`.
@@ -73,6 +73,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         device: str = "cpu",
         max_episode_steps: int | None = None,
         channel_actions: bool = False,
+        fixed: Mapping[str, str | None] | None = None,
         start_loader: StartLoader | None = None,
         patience_s: float = 10.0,
         ood_every: int = 0,
@@ -89,7 +90,8 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         if compile and not exact and device == "cpu":
             gym.logger.warn("compile=True is for single worlds; a batch plays without, or with exact=True one by one")
             compile = False
-        self.rules = Rules(world, device=device, compile=compile, channel_actions=channel_actions, **limits)
+        actions = {"channel_actions": channel_actions, "fixed": fixed}
+        self.rules = Rules(world, device=device, compile=compile, **actions, **limits)
         self.model = self.rules.model
         self.num_envs, self.render_mode = int(num_envs), render_mode
         fps = int(self.model.info.fps)
@@ -107,12 +109,17 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         self._seeds = [-1] * self.num_envs
         self._count, self._start = np.zeros(self.num_envs, np.int64), np.zeros(self.num_envs, np.int64)
         self._over = np.zeros(self.num_envs, bool)
-        self._held = np.stack([self.actions.condition_vector()] * self.num_envs)
+        self._held = np.stack([self.rules.actions.condition_vector()] * self.num_envs)
 
     @property
     def actions(self) -> ActionSpec:
-        """What the worlds' actions mean: channels, names and keys."""
-        return self.model.actions
+        """What each world's actions mean, as `WorldEnv.actions`."""
+        return self.rules.role.actions
+
+    @property
+    def conditions(self) -> tuple[dict[str, str], ...]:
+        """What holds in each world now, as `WorldEnv.conditions` tells it."""
+        return tuple(self.rules.actions.conditions_of(held) for held in self._held)
 
     @property
     def np_random(self) -> tuple[np.random.Generator | None, ...]:
@@ -172,7 +179,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         vectors = self._checked_actions(actions)
         waiting = self._checked_waiting()
         due = self.rules.asks_doubt(self._count + 1) & ~waiting
-        self._held = self.actions.hold(vectors, self._held)
+        self._held = self.rules.actions.hold(vectors, self._held)
         outcome, faults = self._crowd.step(tensor(self._held), steps=self._steps, doubt=bool(due.any()))
         self._count += 1
         faults = self._faults(outcome.reward, faults, waiting)
@@ -210,7 +217,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
             raise ResetNeeded("there is nothing to save yet; call reset() first")
         place = self._checked_world(world)
         episode = {"step": int(self._count[place]), "steps": self._steps, "start": int(self._start[place])}
-        episode |= {"over": bool(self._over[place]), "conditions": self.actions.conditions_of(self._held[place])}
+        episode |= {"over": bool(self._over[place]), "conditions": self.conditions[place]}
         rng = self._rngs[place].bit_generator.state
         return SaveState(self._crowd.get(place), self.model.fingerprint, rng, **episode)
 
@@ -229,7 +236,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         for place in places:
             self._crowd.put(place, loaded)
             self._rngs[place] = generator(state.rng)
-            self._held[place] = self.actions.condition_vector(state.conditions)
+            self._held[place] = self.rules.actions.condition_vector(state.conditions)
             self._seeds[place] = -1
             self._count[place], self._start[place], self._over[place] = state.step, state.start, state.over
         return _pictures(self._crowd.frames())
@@ -324,7 +331,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
         array = actions.cpu().numpy() if isinstance(actions, torch.Tensor) else np.asarray(actions)
         if array.shape != self.action_space.shape:
             raise ValueError(f"actions have shape {array.shape}; {self.num_envs} worlds take {self.action_space.shape}")
-        return self.rules.encode(array)
+        return self.rules.role.encode(array)
 
     def _checked_waiting(self) -> np.ndarray:
         """(N,) bool: the worlds whose episode is over and which this step begins anew."""

@@ -123,6 +123,20 @@ env.reset(seed=0); env.step(2); print("torch" in sys.modules or "diffusers" in s
     assert told.splitlines() == ["False"]
 
 
+def test_a_player_alone_meets_whom_the_seed_draws_as_in_torch(tmp_path):
+    model = endless(tiny_encounter(**SMALL))
+    export_world(model, tmp_path / "out")
+    env, right = ExportedEnv(tmp_path / "out", threads=1, fixed={"npc": None}), WorldEnv(model, fixed={"npc": None})
+    assert env.action_space == right.action_space and env.actions == right.actions
+    for seed in (3, None, None):
+        assert env.reset(seed=seed)[1] == right.reset(seed=seed)[1]
+        assert env.conditions == right.conditions
+        frames = [each.step(each.actions.vector(wave=1))[0].astype(int) for each in (env, right)]
+        assert np.abs(frames[0] - frames[1]).max() <= 2 and env.conditions == right.conditions
+    env.reset(options={"conditions": {"npc": "proud"}})
+    assert env.conditions == {"npc": "proud"}
+
+
 def test_a_condition_holds_until_another_is_named_as_in_torch(tmp_path):
     model = endless(tiny_encounter(**SMALL))
     export_world(model, tmp_path / "out")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from worldsim.action import KINDS, ActionSpec
+from worldsim.action import DRIVEN, KINDS, ActionSpec
 
 REWIND = "backspace"
 """The key that takes frames back for as long as it is held."""
@@ -35,9 +35,6 @@ STATES = {"new", "start", "save", "load", "repaint", "single", *STEPS}
 
 LONG = {"Esc": "escape"}  # a key's short name -> pygame's
 SHORT = {key: name for name, key in LONG.items()}
-
-DRIVEN = "driven"
-"""The value of a condition in which nothing but its further channels moves what it holds for."""
 
 PRESSED = 0.5
 """Share of a stick's way from which it presses a button."""
@@ -161,10 +158,8 @@ def next_value(spec: ActionSpec, group: str, held: str) -> str:
     """
     values = spec.conditions[group]
     after = values[values.index(held) + 1 :] + values
-    own = {each.name for each in spec.channels if each.name.startswith(f"{group}_")}
-    further = own - {f"{group}_{value}" for value in values}
     keyed = {name.rstrip("+-") for name, keys in spec.keys.items() if keys}
-    lifeless = None if further <= keyed else DRIVEN
+    lifeless = None if spec.further(group) <= keyed else DRIVEN
     return next(value for value in after if value != lifeless)
 
 
