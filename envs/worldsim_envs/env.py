@@ -33,7 +33,9 @@ class WorldEnv(gym.Env):
                        minute and needs a C++ compiler, later ones load in about 1.5 s. Where that cannot be, a warning
                        says so in one line and the world plays as without. A `WorldModel` is played as it was loaded.
     max_episode_steps: frames until `truncated`; None takes the world's own limit, -1 sets none. `gymnasium.make` keeps
-                       this for its wrapper `TimeLimit`: of "worldsim/World-v0" it can shorten episodes only.
+                       this for its wrapper `TimeLimit` and tells the environment nothing of it: of
+                       "worldsim/World-v0" it can shorten episodes only. `gymnasium.make_vec` hands it on, so there,
+                       as here, it may be larger than the world's own.
     channel_actions:   actions are channel vectors (A,) float32 instead of the source game's own.
     fixed:             conditions that are no part of the action, so that an agent acts as the player alone:
                        {"npc": "timid"} has the NPC timid in every episode, {"npc": None} draws its temperament at each

@@ -268,6 +268,17 @@ def test_the_worlds_own_time_limit_holds_unless_told_otherwise(tmp_path):
     assert rounds_length(WorldEnv(str(tmp_path), max_episode_steps=5)) == 5
 
 
+def test_make_shortens_any_worlds_episodes_and_make_vec_lengthens_them_too(tmp_path):
+    model = tiny_world()
+    model.info = replace(model.info, max_episode_steps=3)
+    model.save_pretrained(tmp_path)
+    made = {limit: gym.make("worldsim/World-v0", world=str(tmp_path), max_episode_steps=limit) for limit in (2, 5, -1)}
+    assert [rounds_length(env) for env in made.values()] == [2, 3, 3]
+    worlds = gym.make_vec("worldsim/World-v0", num_envs=2, world=str(tmp_path), max_episode_steps=5)
+    worlds.reset(seed=0)
+    assert [worlds.step(np.zeros(2, int))[3].tolist() for _ in range(5)] == [[False] * 2] * 4 + [[True] * 2]
+
+
 def test_the_time_limit_truncates_and_can_be_changed_or_lifted(world):
     limited = WorldEnv(world, max_episode_steps=3)
     assert rounds_length(limited) == 3
