@@ -122,6 +122,14 @@ def test_more_steps_go_on_where_fewer_ended(finished, tmp_path):
     assert [row["step"] for row in rows] == [2, 4, 6]
 
 
+@pytest.mark.parametrize("budget", ["steps=3", "decay=0.5", "checkpoint_every=1"])
+def test_a_stage_whose_budget_alone_changed_is_passed_by_where_it_is_at_its_end(distilled, budget):
+    folder, data = distilled
+    before = written(folder / "run")
+    assert run(folder, data, f"world.teacher_forcing.loop.{budget}", stage="teacher_forcing")
+    assert written(folder / "run") == before
+
+
 def test_a_missing_earlier_stage_is_named(finished, tmp_path):
     for stage, needed in (
         ("consistency", "teacher_forcing"),
@@ -239,6 +247,13 @@ def test_what_is_off_is_not_named_so_that_older_runs_go_on_and_what_is_on_is(fin
     assert "end_share" in outcomes and "lag" not in outcomes
     with pytest.raises(ValueError, match="teacher_forcing was trained with context.drifted_share None, now it is 0.5"):
         run(finished, "world.context.drifted_share=0.5", stage="teacher_forcing")
+
+
+def test_what_was_on_and_is_off_is_another_stage(finished, tmp_path):
+    data = f"world.data.folder={finished / 'data'}"
+    assert run(tmp_path, data, "world.context.drifted_share=0.5", stage="teacher_forcing")
+    with pytest.raises(ValueError, match="teacher_forcing was trained with context.drifted_share 0.5, now it is None"):
+        run(tmp_path, data, stage="teacher_forcing")
 
 
 def test_training_can_start_from_a_network(finished, tmp_path):

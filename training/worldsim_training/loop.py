@@ -68,7 +68,7 @@ class Best:
     @property
     def is_past(self) -> bool:
         """Whether waiting for a better one is over."""
-        return 0 < self.patience <= self.since
+        return has_waited(self.since, self.patience)
 
     def consider(self, average: nn.Module) -> dict[str, float]:
         """Scores of the average, which becomes the best where none before it had as high a one."""
@@ -145,6 +145,11 @@ def progress(step: int, trained_s: float, config: LoopConfig) -> float:
     """Share of the stage that is done, at least 1 at its end: by updates or, where a budget is set, by seconds."""
     by_time = trained_s / config.seconds if config.seconds else 0.0
     return max(step / config.steps, by_time)
+
+
+def has_waited(since: int, patience: int) -> bool:
+    """Whether so many measurements since the best end a stage of that patience, which is 0 where none do."""
+    return 0 < patience <= since
 
 
 def learning_rate(step: int, done: float, config: LoopConfig) -> float:
@@ -315,7 +320,7 @@ class _Run:
         notes = {**notes, "device": self.generator.device.type, "clips": self.clips.state_dict()}
         if self.best:
             tensors |= checkpoint.pack("best", self.best.network.state_dict())
-            notes |= {"best_score": self.best.score, "since_best": self.best.since, "past_best": self.best.is_past}
+            notes |= {"best_score": self.best.score, "since_best": self.best.since}
         processes.ask_first(lambda: checkpoint.save(self.path, tensors, notes))
 
     def _average(self, update: int) -> None:

@@ -36,18 +36,18 @@ class StageFolder:
         OmegaConf.save(OmegaConf.structured(config), self.path / SETTINGS)
 
     def is_finished(self, config: LoopConfig, settings: Mapping[str, Any], last_written: str) -> bool:
-        """Whether the stage is done with just these settings. ValueError where it began from something else."""
+        """Whether the stage has reached the end that these settings give it; ValueError where it began from others."""
         if not (self.path / loop.CHECKPOINT).is_file():
             return False
         notes = checkpoint.load_notes(self.path / loop.CHECKPOINT)
         before, now = _recipe(notes["settings"]), _recipe(settings)
-        for key in now:
-            if before.get(key) != now[key]:
-                seen = f"{self.path} was trained with {key} {before.get(key)}, now it is {now[key]}"
+        for key in now | before:
+            if before.get(key) != now.get(key):
+                seen = f"{self.path} was trained with {key} {before.get(key)}, now it is {now.get(key)}"
                 raise ValueError(f"{seen}; delete that folder or choose another out=")
-        at_end = notes.get("past_best", False) or loop.progress(notes["step"], notes["seconds"], config) >= 1.0
-        written = (self.path / NETWORK).is_dir() and (self.path / last_written).is_file()
-        return at_end and written and notes["settings"] == settings
+        has_waited = loop.has_waited(notes.get("since_best", 0), settings["stage"].get("patience", 0))
+        at_end = has_waited or loop.progress(notes["step"], notes["seconds"], config) >= 1.0
+        return at_end and (self.path / NETWORK).is_dir() and (self.path / last_written).is_file()
 
     def noted(self, key: str) -> Any:
         """What a setting of the stage itself was when it was trained; None where it was not, or had none."""
