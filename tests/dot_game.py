@@ -66,6 +66,21 @@ class DotGame(Game):
         return {"random": lambda rng: lambda game: int(rng.integers(len(game.actions.table)))}
 
 
+class InverseDotGame(DotGame):
+    """The same game in other pictures, with a policy more."""
+
+    def reset(self, seed):
+        return 255 - super().reset(seed)
+
+    def step(self, action):
+        frame, *rest = super().step(action)
+        return 255 - frame, *rest
+
+    @classmethod
+    def policies(cls):
+        return super().policies() | {"still": lambda rng: lambda game: 0}
+
+
 def dot_recording(folder, frames=2000, split="train"):
     """Recorded play of the game."""
     collect(CollectConfig(out=str(folder), game="dot", frames=frames, workers=1), DotGame)

@@ -4,11 +4,12 @@ import hashlib
 import json
 import shutil
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from dot_game import DotGame
+from dot_game import DotGame, InverseDotGame
 from omegaconf import OmegaConf
 from PIL import Image
 from tiny_run import run, settings, weights, written
@@ -16,6 +17,7 @@ from tiny_run import run, settings, weights, written
 from worldsim.action import ActionSpec
 from worldsim.world_model import WorldModel
 from worldsim_training import __main__, checkpoint, dmd, episodes, journal, loop
+from worldsim_training.collect import CollectConfig, collect
 from worldsim_training.gates import GateFailed
 from worldsim_training.pipeline import Pipeline
 
@@ -254,6 +256,34 @@ def test_what_was_on_and_is_off_is_another_stage(finished, tmp_path):
     assert run(tmp_path, data, "world.context.drifted_share=0.5", stage="teacher_forcing")
     with pytest.raises(ValueError, match="teacher_forcing was trained with context.drifted_share 0.5, now it is None"):
         run(tmp_path, data, stage="teacher_forcing")
+
+
+def test_a_stage_is_not_continued_on_another_recording_in_the_same_folder(distilled):
+    folder, _ = distilled
+    asked = CollectConfig(out=str(folder / "data"), game="dot", frames=300, workers=1)
+    settings = checkpoint.load_notes(folder / "run" / "teacher_forcing" / loop.CHECKPOINT)["settings"]
+    for changes, seen in (
+        ({"seed": 1}, "seed 0, now it is 1"),
+        ({"policies": ["still"]}, r"policies \['random'\], now it is \['still'\]"),
+        ({"policies": ["random"]}, f"episodes_sha256 {settings['recording']['episodes_sha256']}, now it is"),
+    ):
+        collect(replace(asked, **changes), InverseDotGame)
+        for steps in (4, 6):  # a finished stage, and one that would go on
+            with pytest.raises(ValueError, match=f"teacher_forcing was trained with recording.{seen}"):
+                run(folder, f"world.teacher_forcing.loop.steps={steps}", stage="teacher_forcing")
+        shutil.rmtree(folder / "data")
+
+
+def test_a_finished_stage_asks_neither_for_its_recording_nor_was_it_always_named(distilled):
+    folder, data = distilled
+    before = written(folder / "run")
+    assert run(folder, stage="teacher_forcing") and written(folder / "run") == before
+    path = folder / "run" / "teacher_forcing" / loop.CHECKPOINT
+    tensors, notes = checkpoint.load(path)
+    del notes["settings"]["recording"]
+    checkpoint.save(path, tensors, notes)
+    before = written(folder / "run")
+    assert run(folder, data, stage="teacher_forcing") and written(folder / "run") == before
 
 
 def test_training_can_start_from_a_network(finished, tmp_path):

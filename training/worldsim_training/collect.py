@@ -28,17 +28,12 @@ from worldsim_envs.real import plain
 from worldsim_training.command_line import in_any_order
 from worldsim_training.config import DataConfig
 from worldsim_training.episodes import META, SCHEMA, SPLITS, Episode, read_episode, read_meta, write_episode, write_meta
+from worldsim_training.provenance import IDENTITY
 
 if TYPE_CHECKING:
     from worldsim_envs.pixel_policy import PixelPolicy
 
 SHARES = {"train": 0.9, "validation": 0.05, "test": 0.05}
-
-# A folder is continued only where all of these agree.
-IDENTITY = (
-    *("game", "env_id", "versions", "fps", "height", "width", "actions"),
-    *("seed", "policies", "frames_asked", "episode_steps"),
-)
 
 
 @dataclass(frozen=True)

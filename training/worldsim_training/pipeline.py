@@ -39,6 +39,7 @@ from worldsim_training.dataset import Clip, ClipSampler, Recording
 from worldsim_training.episodes import read_meta
 from worldsim_training.ode import OdeDistillation
 from worldsim_training.outcomes import Outcomes
+from worldsim_training.provenance import identity
 from worldsim_training.recorded_starts import recorded_starts
 from worldsim_training.stage_folder import NETWORK, SCORES, SETTINGS, StageFolder, network_hash, replace_folder
 from worldsim_training.teacher_forcing import TeacherForcing
@@ -259,14 +260,14 @@ class Pipeline:
 
     def _settings(self, config: StageConfig, folder: StageFolder, start: Path | None) -> dict[str, Any]:
         """All that decides a stage's result, as data for JSON."""
-        world = self.world
+        world, noted = self.world, folder.noted()
         # What is off decides nothing by its other settings, and older runs do not name it.
         off = tuple(name for name in ("kept_", "drifted_") if not getattr(world.context, f"{name}share"))
         stage = asdict(config)
         if stage.get("lag") == 1:
             del stage["lag"]
         if init := stage.pop("init", None):  # as the start: by what is in it, not by its place, which it may have left
-            stage["init"] = network_hash(Path(init)) if Path(init).is_dir() else folder.noted("init")
+            stage["init"] = network_hash(Path(init)) if Path(init).is_dir() else noted.get("stage", {}).get("init")
         settings = {
             "game": world.game,
             "model": asdict(world.model),
@@ -279,6 +280,8 @@ class Pipeline:
         }
         if world.context.kept_share:
             settings["kept_sigma"] = world.kept_sigma
+        if not noted or "recording" in noted:  # older runs do not name theirs
+            settings["recording"] = identity(Path(world.data.folder)) or noted.get("recording")
         return json.loads(json.dumps(settings))
 
     def _validate(self, folder: StageFolder, samplers: dict[str, Sampler]) -> None:

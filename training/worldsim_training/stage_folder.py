@@ -49,10 +49,10 @@ class StageFolder:
         at_end = has_waited or loop.progress(notes["step"], notes["seconds"], config) >= 1.0
         return at_end and (self.path / NETWORK).is_dir() and (self.path / last_written).is_file()
 
-    def noted(self, key: str) -> Any:
-        """What a setting of the stage itself was when it was trained; None where it was not, or had none."""
+    def noted(self) -> dict[str, Any]:
+        """The settings that the stage was trained with so far; empty before its first checkpoint."""
         path = self.path / loop.CHECKPOINT
-        return checkpoint.load_notes(path)["settings"]["stage"].get(key) if path.is_file() else None
+        return checkpoint.load_notes(path)["settings"] if path.is_file() else {}
 
     def network(self) -> Path:
         """Folder of the network that the stage came to; FileNotFoundError, naming the stage, before its end."""
