@@ -94,6 +94,22 @@ def test_an_interrupted_recording_is_continued_to_the_same_bytes(tmp_path):
     assert kept.stat().st_mtime_ns == written_at
 
 
+class InverseCountingGame(CountingGame):
+    """The same game in other pictures."""
+
+    def _frame(self):
+        return 255 - super()._frame()
+
+
+def test_an_interrupted_recording_is_not_continued_in_other_pictures(tmp_path):
+    meta = record(tmp_path)
+    (tmp_path / meta["episodes"][0]["file"]).unlink()
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=f"counting now shows other pictures than {tmp_path} has"):
+        record(tmp_path, game=InverseCountingGame)
+    assert contents(tmp_path) == before
+
+
 def test_every_split_gets_its_share_of_frames_and_of_policies(tmp_path):
     meta = record(tmp_path, frames=2000)
     longest = CountingGame.max_episode_steps + 1

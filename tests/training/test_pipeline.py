@@ -16,6 +16,7 @@ from tiny_run import run, settings, weights, written
 
 from worldsim.action import ActionSpec
 from worldsim.world_model import WorldModel
+from worldsim_envs import games
 from worldsim_training import __main__, checkpoint, dmd, episodes, journal, loop
 from worldsim_training.collect import CollectConfig, collect
 from worldsim_training.gates import GateFailed
@@ -311,6 +312,30 @@ def test_a_recording_of_another_form_is_refused_with_both(finished, tmp_path, to
     episodes.write_meta(tmp_path / "data", meta | told)
     with pytest.raises(ValueError, match=words):
         run(tmp_path, stage="teacher_forcing")
+
+
+def test_a_recording_whose_pictures_its_game_no_longer_shows_is_refused(finished, tmp_path, monkeypatch):
+    monkeypatch.setitem(games.GAMES, "dot", InverseDotGame)
+    data = f"world.data.folder={finished / 'data'}"
+    with pytest.raises(ValueError, match="dot now shows other pictures than .*data has: record the game again into"):
+        run(tmp_path, data, stage="teacher_forcing")
+
+
+class DotGameElsewhere(InverseDotGame):
+    """On a machine without what draws it."""
+
+    def __init__(self):
+        raise ModuleNotFoundError("no module named 'dots'")
+
+
+class DotGameWithoutPackage(InverseDotGame):
+    packages = ("no-such-package",)
+
+
+@pytest.mark.parametrize("game", [DotGameElsewhere, DotGameWithoutPackage])
+def test_a_recording_is_trained_on_without_its_game(finished, tmp_path, monkeypatch, game):
+    monkeypatch.setitem(games.GAMES, "dot", game)
+    assert run(tmp_path, f"world.data.folder={finished / 'data'}", "world.distillation=none")
 
 
 # --- the gates ---

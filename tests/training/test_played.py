@@ -11,6 +11,8 @@ from worldsim.player.timeline import Timeline
 from worldsim_training.collect import CollectConfig, collect, ensure
 from worldsim_training.config import DataConfig
 from worldsim_training.dataset import Recording
+from worldsim_training.episodes import read_meta
+from worldsim_training.provenance import check_game
 
 FRAME = np.full((48, 64, 3), 7, np.uint8)
 
@@ -31,6 +33,7 @@ def test_a_folder_of_played_rounds_is_taken_as_it_is(played, tmp_path):
     ensure(DataConfig(folder=str(tmp_path), frames=10_000), ToyGame)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} and len(before) == 4
     for split in ("train", "validation", "test"):
+        check_game(tmp_path, read_meta(tmp_path), ToyGame, split)
         recording = Recording.load(tmp_path, split, progress=False)
         assert np.array_equal(recording.frames, list(played.frames())) and recording.rewards.tolist() == [0, 0, 1, 2, 3]
         assert recording.policies == ("human",) and recording.spec == ToyGame.actions

@@ -27,8 +27,18 @@ from worldsim_envs.games import Game, game_class
 from worldsim_envs.real import plain
 from worldsim_training.command_line import in_any_order
 from worldsim_training.config import DataConfig
-from worldsim_training.episodes import META, SCHEMA, SPLITS, Episode, read_episode, read_meta, write_episode, write_meta
-from worldsim_training.provenance import IDENTITY
+from worldsim_training.episodes import (
+    META,
+    SCHEMA,
+    SPLITS,
+    Episode,
+    read_episode,
+    read_meta,
+    seeds_of,
+    write_episode,
+    write_meta,
+)
+from worldsim_training.provenance import IDENTITY, check_pictures
 
 if TYPE_CHECKING:
     from worldsim_envs.pixel_policy import PixelPolicy
@@ -64,7 +74,7 @@ def collect(config: CollectConfig, game: type[Game]) -> dict[str, Any]:
     _check(config, game)
     folder = Path(config.out)
     description = _description(config, game)
-    ledger = _Ledger(config, game, description, _kept_episodes(folder, description))
+    ledger = _Ledger(config, game, description, _kept_episodes(folder, description, game))
     write_meta(folder, ledger.meta(complete=False))
     with tqdm(total=config.frames, initial=ledger.frames(), unit="frame", desc=f"record {game.name}") as bar:
         _record_all(ledger, folder, config.workers or os.cpu_count() or 1, bar)
@@ -99,7 +109,7 @@ def ensure(data: DataConfig, game: type[Game]) -> None:
 
 def record_episode(game: Game, policy: str, seed: tuple[int, ...], max_steps: int) -> Episode:
     """Play one episode to its end, or to `max_steps`. The seed decides everything: opening and policy."""
-    opening_seed, policy_seed = np.random.SeedSequence(seed).spawn(2)
+    opening_seed, policy_seed = seeds_of(seed)
     choose = _player(game, policy, np.random.default_rng(policy_seed))
     frames, actions, rewards, ended = [game.reset(opening_seed)], [], [], False
     while not ended and len(actions) < max_steps:
@@ -221,7 +231,7 @@ def _description(config: CollectConfig, game: type[Game]) -> dict[str, Any]:
     }
 
 
-def _kept_episodes(folder: Path, description: dict[str, Any]) -> list[dict[str, Any]]:
+def _kept_episodes(folder: Path, description: dict[str, Any], game: type[Game]) -> list[dict[str, Any]]:
     """Entries of the episodes that an earlier run left whole. ValueError where the folder holds something else."""
     if not (folder / META).exists():
         if folder.exists() and any(path.suffix != ".part" for path in folder.iterdir()):
@@ -232,7 +242,9 @@ def _kept_episodes(folder: Path, description: dict[str, Any]) -> list[dict[str, 
         if meta.get(key) != description[key]:
             difference = f"{key} is {meta.get(key)} there, {description[key]} here"
             raise ValueError(f"{folder} holds another recording: {difference}; choose another out=")
-    return [entry for entry in meta["episodes"] if _is_whole(folder, entry)]
+    kept = [entry for entry in meta["episodes"] if _is_whole(folder, entry)]
+    check_pictures(folder, meta | {"episodes": kept}, game)
+    return kept
 
 
 def _is_whole(folder: Path, entry: dict[str, Any]) -> bool:

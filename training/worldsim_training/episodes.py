@@ -8,6 +8,7 @@ import json
 import os
 import threading
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,12 @@ class Episode:
         if len(self.frames) != steps + 1 or self.rewards.shape != (steps,):
             counts = f"{len(self.frames)} frames, {steps} actions, {len(self.rewards)} rewards"
             raise ValueError(f"an episode has N+1 frames, N actions and N rewards; this one has {counts}")
+
+
+def seeds_of(seed: Sequence[int]) -> tuple[np.random.SeedSequence, np.random.SeedSequence]:
+    """What decides the opening of a recorded episode, and how its policy plays. seed: its own, (seed, split, index)."""
+    opening, policy = np.random.SeedSequence(tuple(seed)).spawn(2)
+    return opening, policy
 
 
 def write_episode(path: Path, episode: Episode) -> str:

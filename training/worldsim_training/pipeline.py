@@ -15,7 +15,6 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 from tqdm import tqdm
 
-from worldsim.action import ActionSpec
 from worldsim.engine import GraphedDiT, graphed
 from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
@@ -39,7 +38,7 @@ from worldsim_training.dataset import Clip, ClipSampler, Recording
 from worldsim_training.episodes import read_meta
 from worldsim_training.ode import OdeDistillation
 from worldsim_training.outcomes import Outcomes
-from worldsim_training.provenance import identity
+from worldsim_training.provenance import check_game, identity
 from worldsim_training.recorded_starts import recorded_starts
 from worldsim_training.stage_folder import NETWORK, SCORES, SETTINGS, StageFolder, network_hash, replace_folder
 from worldsim_training.teacher_forcing import TeacherForcing
@@ -47,9 +46,6 @@ from worldsim_training.teacher_forcing import TeacherForcing
 MOST_REWARDS = 64
 
 StageConfig = TeacherForcingConfig | ConsistencyConfig | OdeConfig | DmdConfig | OutcomesConfig
-
-FORM = ("height", "width", "fps")
-"""Of a game, what its frames are: a recording of another form is another game's."""
 
 
 class Pipeline:
@@ -318,12 +314,7 @@ class Pipeline:
     def _recording(self, split: str) -> Recording:
         if split not in self.recordings:
             folder = Path(self.world.data.folder)
-            meta = read_meta(folder, self.world.game)
-            told = {"actions": ActionSpec.from_json(meta["actions"])} | {key: meta.get(key) for key in FORM}
-            for key, there in told.items():
-                if there != (here := getattr(self.game, key)):
-                    seen = f"{folder} has {key} {there}; {self.game.name} has {here}"
-                    raise ValueError(f"{seen}: record the game again, into another world.data.folder")
+            check_game(folder, read_meta(folder, self.world.game), self.game, split)
             self.recordings[split] = Recording.load(folder, split, progress=processes.is_first())
         return self.recordings[split]
 

@@ -24,7 +24,7 @@ from worldsim_envs.encounter.rules import MOST_DELAY, REACTIONS
 from worldsim_envs.encounter.scene import Reaction
 from worldsim_envs.games.encounter import Encounter
 from worldsim_training.collect import record_episode
-from worldsim_training.episodes import SPLITS, Episode, read_episode, read_meta
+from worldsim_training.episodes import SPLITS, Episode, read_episode, read_meta, seeds_of
 
 LABELS = ("idle", *REACTIONS)
 BEFORE, AFTER = 1, 3
@@ -83,8 +83,7 @@ def label_episode(episode: Episode, seed: list[int]) -> Labelled:
     Raises ValueError where the game does not show what was recorded.
     """
     game = Encounter()
-    opening_seed, _ = np.random.SeedSequence(tuple(seed)).spawn(2)
-    frame, labels, answers = game.reset(opening_seed), [0], []
+    frame, labels, answers = game.reset(seeds_of(seed)[0]), [0], []
     for action, recorded in zip(episode.actions, episode.frames[1:], strict=True):
         frame, *_ = game.step(action)
         npc = game.scene.figures[1]
