@@ -14,7 +14,7 @@ from counting_game import CountingGame, LargeCountingGame
 from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig
 from worldsim_training.collect import CollectConfig, collect, ensure, record_episode
 from worldsim_training.config import DataConfig
-from worldsim_training.episodes import SPLITS, read_episode, write_episode
+from worldsim_training.episodes import SPLITS, is_whole, read_episode, write_episode
 
 SIZES = LargeCountingGame.height, LargeCountingGame.width
 COMMAND = [sys.executable, "-m", "worldsim_training.collect"]
@@ -92,6 +92,15 @@ def test_an_interrupted_recording_is_continued_to_the_same_bytes(tmp_path):
     record(tmp_path)
     assert contents(tmp_path) == whole
     assert kept.stat().st_mtime_ns == written_at
+
+
+def test_an_episode_that_is_lost_from_a_recording_comes_back_wherever_it_was(tmp_path):
+    meta = record(tmp_path)
+    whole = contents(tmp_path)
+    for entry in meta["episodes"]:
+        (tmp_path / entry["file"]).unlink()
+        record(tmp_path)
+        assert contents(tmp_path) == whole
 
 
 class InverseCountingGame(CountingGame):
@@ -247,3 +256,21 @@ def test_a_worlds_settings_say_who_plays(tmp_path):
     ensure(data, CountingGame)  # is there already
     with pytest.raises(ValueError, match="holds another recording: policies is"):
         ensure(replace(data, policies=("random",)), CountingGame)
+
+
+def test_a_world_has_lost_episodes_recorded_again_by_who_played_them(tmp_path, capsys):
+    meta = record(tmp_path, policies=["switching"])
+    whole = contents(tmp_path)
+    first, second, third = (tmp_path / entry["file"] for entry in meta["episodes"][:3])
+    first.write_bytes(whole["train/000000.npz"][:-1])
+    second.unlink()
+    data = DataConfig(folder=str(tmp_path), frames=400)
+    ensure(data, CountingGame)
+    assert contents(tmp_path) == whole
+    (warning,) = (line for line in capsys.readouterr().err.splitlines() if "warning" in line)
+    assert warning == f"warning: recording again what is missing or damaged: {first} and 1 more"
+    third.write_bytes(whole["train/000002.npz"].replace(b"frames", b"flames"))
+    ensure(data, CountingGame)
+    assert contents(tmp_path) != whole  # which the end of that file does not show
+    ensure(data, CountingGame, is_whole)
+    assert contents(tmp_path) == whole

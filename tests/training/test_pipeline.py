@@ -338,6 +338,28 @@ def test_a_recording_is_trained_on_without_its_game(finished, tmp_path, monkeypa
     assert run(tmp_path, f"world.data.folder={finished / 'data'}", "world.distillation=none")
 
 
+def test_a_damaged_recording_is_mended_by_the_whole_run_or_by_the_stage_that_its_error_names(finished, tmp_path):
+    shutil.copytree(finished / "data", tmp_path / "data")
+    path = tmp_path / "data" / "train" / "000001.npz"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="000001.npz is damaged: .* the training command with stage=collect"):
+        run(tmp_path, stage="teacher_forcing")
+    assert run(tmp_path, "world.distillation=none") and path.read_bytes() == whole
+    path.write_bytes(whole.replace(b"frames", b"flames"))
+    assert run(tmp_path, stage="collect") and path.read_bytes() == whole
+
+
+def test_a_damaged_recording_is_named_where_its_game_is_not_there_to_mend_it(finished, tmp_path, monkeypatch, capsys):
+    shutil.copytree(finished / "data", tmp_path / "data")
+    monkeypatch.setitem(games.GAMES, "dot", DotGameWithoutPackage)
+    path = tmp_path / "data" / "train" / "000001.npz"
+    path.unlink()
+    with pytest.raises(ImportError, match="no-such-package"):
+        run(tmp_path)
+    assert f"recording again what is missing or damaged: {path}\n" in capsys.readouterr().err
+
+
 # --- the gates ---
 
 OPEN = {key: None for key in ("teacher_gain_db", "teacher_response_levels", "gain_loss_db", "response_share")}

@@ -50,6 +50,19 @@ def test_a_played_round_joins_the_training_split_of_a_recording(played, tmp_path
     assert after["split_frames"]["train"] == before["split_frames"]["train"] + 5
 
 
+def test_a_damaged_round_is_named_and_nothing_is_put_in_its_place(played, tmp_path):
+    alone, joined = tmp_path / "alone", tmp_path / "joined"
+    collect(CollectConfig(out=str(joined), frames=200, episode_steps=40, workers=1), ToyGame)
+    for folder in (alone, joined):
+        path = EpisodeWriter(folder, ToyGame.facts(), "real").add(played, "human")
+        path.write_bytes(path.read_bytes()[:-1])
+        before = (folder / "meta.json").read_bytes()
+        data = DataConfig(folder=str(folder), frames=200, episode_steps=40)
+        with pytest.raises(ValueError, match=f"{path} is missing or damaged, and nobody plays it the same way again"):
+            ensure(data, ToyGame)
+        assert (folder / "meta.json").read_bytes() == before
+
+
 def test_a_folder_of_other_things_is_refused(tmp_path):
     (tmp_path / "letter.txt").write_text("")
     with pytest.raises(ValueError, match="holds other files"):

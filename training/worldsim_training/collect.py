@@ -6,9 +6,10 @@ import hashlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,7 +33,8 @@ from worldsim_training.episodes import (
     SCHEMA,
     SPLITS,
     Episode,
-    read_episode,
+    is_whole,
+    looks_whole,
     read_meta,
     seeds_of,
     write_episode,
@@ -42,6 +44,9 @@ from worldsim_training.provenance import IDENTITY, check_pictures
 
 if TYPE_CHECKING:
     from worldsim_envs.pixel_policy import PixelPolicy
+
+IsWhole = Callable[[Path, Mapping[str, Any]], bool]
+"""Whether the file of an episode, of which meta.json has that entry, is whole in the recording's folder."""
 
 SHARES = {"train": 0.9, "validation": 0.05, "test": 0.05}
 
@@ -85,26 +90,26 @@ def collect(config: CollectConfig, game: type[Game]) -> dict[str, Any]:
     return meta
 
 
-def ensure(data: DataConfig, game: type[Game]) -> None:
+def ensure(data: DataConfig, game: type[Game], whole: IsWhole = looks_whole) -> None:
     """Record what a world's settings ask for, unless the folder already holds the whole recording.
 
-    A folder of rounds that somebody played is taken as it is.
+    Episodes that are not `whole` there are recorded again. A folder of rounds that somebody played is taken as it is.
     """
-    asked = {"game": game.name, "frames_asked": data.frames, "seed": data.seed}
-    asked |= {"episode_steps": data.episode_steps, "complete": True}
-    asked |= {"policies": [_told(each, game) for each in data.policies]} if data.policies else {}
-    if (Path(data.folder) / META).is_file():
-        meta = read_meta(Path(data.folder))
-        played = {"game": game.name, "played": True, "complete": True}
-        if asked.items() <= meta.items() or played.items() <= meta.items():
+    folder, policies = Path(data.folder), list(data.policies)
+    if (folder / META).is_file() and _is_asked_for(data, game, meta := read_meta(folder)):
+        _, lost = _sift(folder, meta, whole)
+        if not lost:
             return
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        said = f"warning: recording again what is missing or damaged: {folder / lost[0]['file']}{more}"
+        tqdm.write(said, file=sys.stderr)
+        policies = policies or [_untold(each) for each in meta["policies"]]
     wanted = {"frames": data.frames, "seed": data.seed, "episode_steps": data.episode_steps}
-    settings = CollectConfig(out=data.folder, game=game.name, policies=list(data.policies), **wanted)
     try:
-        collect(settings, game)
+        collect(CollectConfig(out=data.folder, game=game.name, policies=policies, **wanted), game)
     except ValueError as error:
-        hint = "world.data.folder=, or world.data.frames= and world.data.seed= as they are there"
-        raise ValueError(f"{str(error).removesuffix('; choose another out=')}; set {hint}") from None
+        hint = "set world.data.folder=, or world.data.frames= and world.data.seed= as they are there"
+        raise ValueError(str(error).replace("choose another out=", hint)) from None
 
 
 def record_episode(game: Game, policy: str, seed: tuple[int, ...], max_steps: int) -> Episode:
@@ -119,6 +124,15 @@ def record_episode(game: Game, policy: str, seed: tuple[int, ...], max_steps: in
         rewards.append(reward)
     native = np.int64 if game.actions.table is not None else np.float32
     return Episode(np.stack(frames), np.array(actions, native), np.array(rewards, np.float32), ended)
+
+
+def _is_asked_for(data: DataConfig, game: type[Game], meta: dict[str, Any]) -> bool:
+    """Whether a world's settings take the recording that meta.json tells of: theirs, or any that somebody played."""
+    asked = {"game": game.name, "frames_asked": data.frames, "seed": data.seed}
+    asked |= {"episode_steps": data.episode_steps, "complete": True}
+    asked |= {"policies": [_told(each, game) for each in data.policies]} if data.policies else {}
+    played = {"game": game.name, "played": True, "complete": True}
+    return asked.items() <= meta.items() or played.items() <= meta.items()
 
 
 def _player(game: Game, policy: str, rng: np.random.Generator) -> Callable[[np.ndarray], Any]:
@@ -162,6 +176,11 @@ def _told(policy: str, game: type[Game]) -> str:
     return f"{policy} ({hashlib.sha256((Path(policy) / WEIGHTS).read_bytes()).hexdigest()[:12]})"
 
 
+def _untold(told: str) -> str:
+    """The name or folder of a policy that meta.json tells of."""
+    return told.rpartition(" (")[0] or told
+
+
 class _Ledger:
     """Which episodes are recorded, and which are still needed."""
 
@@ -177,13 +196,16 @@ class _Ledger:
     def next_job(self) -> tuple[str, int] | None:
         """(split, index) of an episode that is needed however long the running ones get; None while that is not sure.
 
-        So no episode is recorded in vain, and which are recorded does not depend on how many run at once.
+        So no episode is recorded in vain, and which are recorded does not depend on how many run at once, nor on files
+        that were lost: one with a later one after it was needed.
         """
         running = Counter(split for split, _ in self.running)
         for split in SPLITS:
-            if self.frames(split) + running[split] * (self.max_steps + 1) < SHARES[split] * self.config.frames:
-                taken = {index for name, index in (*self.entries, *self.running) if name == split}
-                return split, next(index for index in range(len(taken) + 1) if index not in taken)
+            taken = {index for name, index in (*self.entries, *self.running) if name == split}
+            index = next(index for index in range(len(taken) + 1) if index not in taken)
+            most = self.frames(split) + running[split] * (self.max_steps + 1)
+            if index < len(taken) or most < SHARES[split] * self.config.frames:
+                return split, index
         return None
 
     def frames(self, split: str | None = None) -> int:
@@ -242,17 +264,23 @@ def _kept_episodes(folder: Path, description: dict[str, Any], game: type[Game]) 
         if meta.get(key) != description[key]:
             difference = f"{key} is {meta.get(key)} there, {description[key]} here"
             raise ValueError(f"{folder} holds another recording: {difference}; choose another out=")
-    kept = [entry for entry in meta["episodes"] if _is_whole(folder, entry)]
+    kept, _ = _sift(folder, meta, is_whole)
     check_pictures(folder, meta | {"episodes": kept}, game)
     return kept
 
 
-def _is_whole(folder: Path, entry: dict[str, Any]) -> bool:
-    try:
-        read_episode(folder / entry["file"], entry["sha256"])
-    except (OSError, ValueError):
-        return False
-    return True
+def _sift(folder: Path, meta: dict[str, Any], whole: IsWhole) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Entries of the episodes that are whole, and of those that are to be recorded again.
+
+    ValueError where one of these was played by somebody.
+    """
+    kept, lost = [], []
+    for entry in tqdm(meta["episodes"], desc=f"check {folder}", unit="episode", delay=1.0, leave=False):
+        (kept if whole(folder, entry) else lost).append(entry)
+    if played := [entry["file"] for entry in lost if not entry.get("replayable", True)]:
+        seen = f"{folder / played[0]} is missing or damaged, and nobody plays it the same way again"
+        raise ValueError(f"{seen}: put it back from a copy, or take its entry out of {folder / META}")
+    return kept, lost
 
 
 def _record_all(ledger: _Ledger, folder: Path, workers: int, bar: tqdm) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import threading
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ SCHEMA = 1
 META = "meta.json"
 SPLITS = ("train", "validation", "test")
 """A split's position here is its id in the seed of its episodes."""
+
+REMEDY = "to record it again, start the same collect command, or the training command with stage=collect"
 
 _HEADERS = threading.Lock()
 """numpy parses an array's header with `ast`, which is not safe in several threads before Python 3.12 (gh-106905)."""
@@ -71,11 +73,11 @@ def read_episode(path: Path, sha256: str) -> Episode:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise FileNotFoundError(f"episode {path} is missing; record the dataset again into the same folder") from None
+        raise FileNotFoundError(f"episode {path} is missing; {REMEDY}") from None
     seen = hashlib.sha256(data).hexdigest()
     if seen != sha256:
         wrong = f"its SHA-256 is {seen[:12]}..., {META} says {sha256[:12]}..."
-        raise ValueError(f"episode {path} is damaged: {wrong}; record the dataset again into the same folder")
+        raise ValueError(f"episode {path} is damaged: {wrong}; {REMEDY}")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             unpacked = [io.BytesIO(archive.read(f"{name}.npy")) for name in ("frames", "actions", "rewards", "ended")]
@@ -84,6 +86,20 @@ def read_episode(path: Path, sha256: str) -> Episode:
         return Episode(frames, actions, rewards, bool(ended))
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"episode {path} is not a worldsim episode: {error}") from None
+
+
+def looks_whole(folder: Path, entry: Mapping[str, Any]) -> bool:
+    """Whether an episode's file is there to its end. One that is damaged before it is seen when it is read."""
+    return zipfile.is_zipfile(folder / entry["file"])
+
+
+def is_whole(folder: Path, entry: Mapping[str, Any]) -> bool:
+    """Whether an episode's file is the one that was recorded."""
+    try:
+        read_episode(folder / entry["file"], entry["sha256"])
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def write_whole(path: Path, data: bytes) -> None:

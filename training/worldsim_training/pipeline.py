@@ -35,7 +35,7 @@ from worldsim_training.config import (
 )
 from worldsim_training.consistency import Consistency
 from worldsim_training.dataset import Clip, ClipSampler, Recording
-from worldsim_training.episodes import read_meta
+from worldsim_training.episodes import is_whole, looks_whole, read_meta
 from worldsim_training.ode import OdeDistillation
 from worldsim_training.outcomes import Outcomes
 from worldsim_training.provenance import check_game, identity
@@ -74,8 +74,9 @@ class Pipeline:
         return all(getattr(self, name)() for name in plan.stages(self.config))
 
     def collect(self) -> bool:
-        """Record the game, unless the folder already holds the whole recording."""
-        processes.ask_first(lambda: collect.ensure(self.world.data, self.game))
+        """Record the game, unless the folder already holds it all; as the one stage asked for it reads every file."""
+        whole = is_whole if self.config.stage == "collect" else looks_whole
+        processes.ask_first(lambda: collect.ensure(self.world.data, self.game, whole))
         return True
 
     def bidirectional(self) -> bool:
