@@ -451,6 +451,19 @@ def test_the_jobs_of_a_multirun_never_share_a_folder(own_world, tmp_path, monkey
     assert {path.name for path, at in written(tmp_path / "runs").items() if before[path] != at} <= {"multirun.yaml"}
 
 
+def test_a_job_of_a_multirun_has_one_folder_whatever_its_overrides_hold(own_world, tmp_path, monkeypatch):
+    sigmas, inits = ("[1.0,0.5]", "[1.0]"), ("a/../b", "a-..-b", "../../../b")
+    many = [f"world.{stage}.loop.{name}" for stage in ("ode", "bidirectional") for name in ("warmup=1", "decay=0.1")]
+    words = ["-m", *own_world, "stage=collect", *many]
+    words += [f"world.context.painted_sigmas={','.join(sigmas)}", f"world.init={','.join(inits)}"]
+    in_process(monkeypatch, tmp_path, *words)
+    assert {path.name for path in tmp_path.iterdir()} == {"conf", "runs"}
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["dot"]
+    jobs = [path.name for path in (tmp_path / "runs" / "dot").iterdir() if path.is_dir()]
+    assert len(jobs) == len(sigmas) * len(inits) == len(list((tmp_path / "runs" / "dot").rglob("*"))) - 1
+    assert all("world.context.painted_sigmas=[1.0" in name and "world=dot" in name for name in jobs)
+
+
 def test_a_command_takes_its_options_after_its_overrides_and_says_what_it_did(own_world, tmp_path, monkeypatch, capsys):
     words = [*own_world[2:], "stage=teacher_forcing", "-m", "world.starts=2", *own_world[:2], "world.still_levels=0,1"]
     in_process(monkeypatch, tmp_path, *words)

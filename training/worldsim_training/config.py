@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from worldsim_training.command_line import folder_name
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -354,7 +356,8 @@ def schema(kind: type = TrainingConfig) -> DictConfig:
 
 
 def register() -> None:
-    """Make the schemas known to hydra, so that unknown or mistyped keys are refused."""
+    """Make the schemas known to hydra, so that unknown or mistyped keys are refused, and what names a job's folder."""
+    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     ConfigStore.instance().store(name="training_schema", node=schema())
     ConfigStore.instance().store(name="ablation_schema", node=schema(AblationConfig))
     ConfigStore.instance().store(name="throughput_schema", node=schema(ThroughputConfig))
