@@ -93,15 +93,64 @@ def test_the_game_rests_while_the_help_is_open_and_goes_on_as_before(page):
     assert after("h")[1] and after("Tab") == ("playing", True, True) and after("h") == ("playing", False, True)
 
 
-def test_several_worlds_make_a_menu_and_a_click_plays_one(page, world, monkeypatch, serving):
+@pytest.fixture
+def menu(page, world, monkeypatch, serving):
+    """A phone before the menu of a server with two worlds and one seat."""
     from worldsim import serve
 
     monkeypatch.setattr(serve, "list_worlds", lambda: [world, world])
-    page = page.context.browser.new_page()
-    with serving() as server:
-        page.goto(server.url)
-        page.wait_for_selector("body[data-state=menu] .card img")
-        assert page.locator(".card").all_inner_texts() == ["Tiny\n64x48, 15 frames a second"] * 2
-        page.locator(".card").nth(1).click()
-        page.wait_for_selector("body[data-state=playing]")
-        assert page.inner_text("#title") == "Tiny" and not page.locator("#menu").is_visible()
+    with serving("--sessions", "1") as server:
+        phone = page.context.browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+        phone.server = server
+        phone.goto(server.url)
+        phone.wait_for_selector("body[data-state=menu] .card img")
+        yield phone
+        phone.close()
+
+
+def test_several_worlds_make_a_menu_and_a_click_plays_one(menu):
+    assert menu.locator(".card").all_inner_texts() == ["Tiny\n64x48, 15 frames a second"] * 2
+    menu.locator(".card").nth(1).click()
+    menu.wait_for_selector("body[data-state=playing]")
+    assert menu.inner_text("#title") == "Tiny" and not menu.locator("#menu").is_visible()
+
+
+@pytest.mark.parametrize("way", ["key", "button"])
+def test_quitting_brings_back_the_menu_and_frees_the_seat(menu, way):
+    for card in (1, 0):
+        menu.locator(".card").nth(card).click()
+        menu.wait_for_selector("body[data-state=playing]")
+        quit_button = menu.locator("#quit").bounding_box()
+        assert quit_button["x"] >= 0 and quit_button["x"] + quit_button["width"] <= 390
+        assert quit_button["y"] + quit_button["height"] <= 844
+        menu.keyboard.press("Escape") if way == "key" else menu.locator("#quit").tap()
+        menu.wait_for_selector("body[data-state=menu] .card")
+        assert not menu.locator("#game").is_visible() and menu.title() == "worldsim"
+    with menu.server.player() as other:
+        assert other.hello()["title"] == "Tiny"
+
+
+def test_escape_leaves_the_help_before_the_game(menu):
+    menu.locator(".card").first.click()
+    menu.wait_for_selector("body[data-state=playing]")
+    menu.keyboard.press("h")
+    assert "quit to the menu" in menu.inner_text("#help")
+    menu.keyboard.press("Escape")
+    assert not menu.locator("#help").is_visible() and menu.locator("#game").is_visible()
+    menu.keyboard.press("Escape")
+    assert menu.locator("#menu").is_visible()
+
+
+def test_one_who_finds_no_seat_can_go_back_to_the_menu(menu):
+    with menu.server.player() as other:
+        other.hello()
+        menu.locator(".card").first.tap()
+        menu.wait_for_selector("body[data-state=closed]")
+        assert menu.inner_text("#curtain-title") == "No free seat"
+        menu.locator("#quit").tap()
+        menu.wait_for_selector("body[data-state=menu] .card")
+
+
+def test_where_one_world_is_served_there_is_no_menu_to_go_back_to(page):
+    page.keyboard.press("Escape")
+    assert page.locator("#game").is_visible() and not page.locator("#quit").is_visible()

@@ -50,9 +50,10 @@ export class Link {
     const length = new DataView(data).getUint16(0);
     const header = JSON.parse(HEAD.decode(new Uint8Array(data, 2, length)));
     const bitmap = await createImageBitmap(new Blob([new Uint8Array(data, 2 + length)]));
+    if (!this.open) return; // meanwhile left
     this.on.picture(header, bitmap);
     bitmap.close();
     this.shown += 1;
-    if (this.open) this.socket.send(JSON.stringify({ shown: this.shown }));
+    this.socket.send(JSON.stringify({ shown: this.shown }));
   }
 }

@@ -14,7 +14,8 @@ const SPEEDS = { 1: "Full", 0.5: "1/2", 0.25: "1/4" };
 const HINT = "H keys   Tab pause   Backspace rewind";
 const OVER = "N for a new one, Backspace to take it back";
 
-let world = null; // what the server told of it
+let worlds = []; // on the menu
+let world = null; // what the server told of the one that is played
 let link = null;
 let place = 0;
 let last = null; // header of the last picture
@@ -27,6 +28,7 @@ start();
 async function start() {
   followKeyboard(held, () => plays(), command);
   $("again").addEventListener("click", () => play(place));
+  $("quit").addEventListener("click", quit);
   document.addEventListener("visibilitychange", () => {
     held.clear();
     if (document.hidden && last?.mode === "play") order("pause");
@@ -35,14 +37,17 @@ async function start() {
   matchMedia("(pointer: coarse)").addEventListener("change", showTouch);
   addEventListener("touchstart", showTouch, { once: true, passive: true });
   const answer = await fetch(`worlds${location.search}`);
-  const worlds = await answer.json();
-  if (worlds.length === 1) play(0);
-  else showMenu(worlds);
+  worlds = await answer.json();
+  if (worlds.length === 1) {
+    play(0);
+    return;
+  }
+  $("quit").hidden = false;
+  buildMenu();
+  showMenu();
 }
 
-function showMenu(worlds) {
-  document.body.dataset.state = "menu";
-  $("menu").hidden = false;
+function buildMenu() {
   for (const [index, each] of worlds.entries()) {
     const card = element("button", "card");
     const image = element("img");
@@ -52,20 +57,39 @@ function showMenu(worlds) {
     card.addEventListener("click", () => play(index));
     $("cards").append(card);
   }
-  $("cards").firstElementChild?.focus();
+}
+
+function showMenu() {
+  document.body.dataset.state = "menu";
+  document.title = "worldsim";
+  $("game").hidden = true;
+  $("menu").hidden = false;
+  $("cards").children[place].focus();
 }
 
 function play(index) {
+  leave();
   place = index;
   $("menu").hidden = true;
   $("game").hidden = false;
-  link?.close();
-  world = last = null;
-  note = "";
-  helpPaused = false;
-  meter.clear();
   curtain("connecting", "Loading the world", "a few seconds");
   link = new Link(index, { hello, picture, error, closed });
+}
+
+function quit() {
+  leave();
+  showMenu();
+}
+
+// The server gives the seat to another as soon as the connection is closed.
+function leave() {
+  link?.close();
+  link = world = last = null;
+  note = "";
+  helpPaused = false;
+  $("help").hidden = true;
+  held.clear();
+  meter.clear();
 }
 
 // --- what the server says ---
@@ -113,6 +137,7 @@ function plays() {
 }
 
 function command(name) {
+  if (name === "escape") return escape();
   if (!world) return false;
   if (name in world.own) {
     if (world.own[name] === "help") toggleHelp();
@@ -120,12 +145,16 @@ function command(name) {
     fit();
     return true;
   }
-  if (name === "escape" && !$("help").hidden) {
-    toggleHelp();
-    return true;
-  }
   if (!(name in world.commands)) return false;
   order(world.commands[name]);
+  return true;
+}
+
+// Leave the help, else the game; whether there was something to leave.
+function escape() {
+  if (!$("help").hidden) toggleHelp();
+  else if (link && worlds.length > 1) quit();
+  else return false;
   return true;
 }
 
@@ -190,7 +219,7 @@ function tell() {
 
 function words() {
   const said = last?.note || note;
-  $("words").textContent = said || (touching() ? "" : HINT);
+  $("words").textContent = said || (touching() ? "" : HINT + (worlds.length > 1 ? "   Esc quit" : ""));
   $("words").classList.toggle("urgent", Boolean(said));
 }
 
@@ -233,7 +262,7 @@ function lightKeys() {
 
 function buildBar() {
   const bar = $("bar");
-  bar.replaceChildren();
+  bar.replaceChildren($("quit"));
   const keyOf = (name) => Object.keys(world.commands).find((key) => world.commands[key] === name) ?? "";
   const add = (name, label, parent = bar) => {
     const button = element("button");
@@ -274,7 +303,8 @@ function buildHelp() {
     }
     return made;
   };
-  $("help").replaceChildren(table("Play", world.help.play), table("And more", world.help.more));
+  const more = worlds.length > 1 ? [...world.help.more, ["Esc", "quit to the menu"]] : world.help.more;
+  $("help").replaceChildren(table("Play", world.help.play), table("And more", more));
 }
 
 function touching() {
