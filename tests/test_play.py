@@ -151,7 +151,7 @@ def test_the_menu_is_walked_with_arrows_and_shows_each_worlds_start(two_worlds, 
     assert chosen == two_worlds[1]
     for index, world in enumerate(two_worlds):
         first = WorldEnv(world).model.starts.frames[0, 0]
-        card = menu._card(index, 2)
+        card = menu.Shelf(2, 2).card(index)
         seen = shot[card.top : card.bottom, card.left : card.right]
         corner = first.repeat(3, axis=0).repeat(3, axis=1)
         top, left = 14 + (menu.PICTURE - 144) // 2, (card.width - 192) // 2
@@ -159,10 +159,35 @@ def test_the_menu_is_walked_with_arrows_and_shows_each_worlds_start(two_worlds, 
 
 
 def test_the_menu_takes_a_click_and_can_be_left(two_worlds, monkeypatch):
-    click = (pygame.MOUSEBUTTONDOWN, {"pos": menu._card(1, 2).center, "button": 1})
+    click = (pygame.MOUSEBUTTONDOWN, {"pos": menu.Shelf(2, 2).card(1).center, "button": 1})
     assert choosing(monkeypatch, two_worlds, click)[0] == two_worlds[1]
     for leave in (key(pygame.K_ESCAPE), (pygame.QUIT, {})):
         assert choosing(monkeypatch, two_worlds, leave)[0] is None
+
+
+@pytest.mark.parametrize("screen", [(800, 600), (1024, 600), (640, 480)])
+def test_the_menu_fits_a_small_screen_and_its_cards_take_clicks(two_worlds, monkeypatch, screen):
+    monkeypatch.setattr(pygame.display, "get_desktop_sizes", lambda: [screen])
+    shelf = menu.Shelf.for_screen(5, screen)
+    click = (pygame.MOUSEBUTTONDOWN, {"pos": shelf.card(4).center, "button": 1})
+    chosen, shot = choosing(monkeypatch, [two_worlds[0]] * 4 + [two_worlds[1]], click)
+    assert chosen == two_worlds[1] and shot.shape[:2] == shelf.size[::-1]
+    assert shelf.size[0] < screen[0] and shelf.size[1] < screen[1]
+    cards, window = [shelf.card(index) for index in range(5)], pygame.Rect(0, 0, *shelf.size)
+    assert all(window.contains(card) for card in cards) and cards[0].collidelist(cards[1:]) == -1
+
+
+def test_a_large_screen_shows_four_full_cards_in_a_row():
+    assert menu.Shelf.for_screen(5, (1920, 1080)) == menu.Shelf(5, columns=4, unit=1.0)
+
+
+def test_the_menus_letters_can_be_read_and_stay_on_their_card_where_all_else_is_small():
+    pygame.font.init()
+    canvas, text, white = menu.Canvas(pygame.Surface((200, 100)), 0.5), "64x64, 15 frames a second", (255, 255, 255)
+    bottom = menu._write(canvas, text, 16, white, pygame.Rect(10, 20, 90, 80))
+    assert bottom == 20 + pygame.font.Font(None, menu.LETTERS).render(text, True, white).get_height()
+    columns = pygame.surfarray.array3d(canvas.surface).any(axis=(1, 2))
+    assert columns[10:100].any() and not columns[100:].any()
 
 
 def test_without_arguments_several_worlds_make_a_menu_and_one_starts_at_once(two_worlds, quits, monkeypatch):
