@@ -13,7 +13,7 @@ pygame = pytest.importorskip("pygame")
 from PIL import Image  # noqa: E402
 
 from worldsim.action import ActionSpec, Channel  # noqa: E402
-from worldsim.player import controls, saves, session  # noqa: E402
+from worldsim.player import controls, hud, saves, session  # noqa: E402
 from worldsim.player.controls import RandomHands  # noqa: E402
 from worldsim.player.episodes import EpisodeWriter  # noqa: E402
 from worldsim.replay import Replay  # noqa: E402
@@ -24,6 +24,12 @@ WORLD = "worldsim/World-v0"
 
 def files(hand, pattern):
     return sorted(hand.game._folders.clips.glob(pattern))
+
+
+def repainted_whole(hand):
+    hand.turn("p")
+    while hand.game.mode == "repaint":
+        hand.turn()
 
 
 def test_held_keys_become_the_frames_that_the_env_paints(hand, world):
@@ -212,13 +218,12 @@ def test_p_repaints_the_last_seconds_in_the_most_steps_and_leaves_the_round_alon
     hand.turns(19)
     frames = list(hand.game.session.timeline.frames())
     shown = len(hand.shown)
-    hand.turn("p")
+    repainted_whole(hand)
     repainted = [frame for frame, told in hand.shown[shown:] if told.mode == "repaint"]
     alone = gym.make(WORLD, world=world, steps=4)
     alone.reset(seed=7)
     assert same(repainted, [alone.step(NAMES.index("LEFT"))[0] for _ in range(20)])
-    assert same(list(hand.game.session.timeline.frames())[:21], frames)
-    assert len(hand.game.session.timeline) == 21 and hand.game.status().steps == 1
+    assert same(list(hand.game.session.timeline.frames()), frames) and hand.game.status().steps == 1
     (strip,) = files(hand, "tiny-strip-*.png")
     with Image.open(strip) as image:
         assert image.size[0] > 8 * 3 * 64 and image.size[1] > 2 * 3 * 48
@@ -230,6 +235,42 @@ def test_p_without_a_past_is_one_line(hand):
     hand.turn("tab")
     hand.turn("p")
     assert "nothing to repaint" in hand.note
+
+
+@pytest.mark.parametrize("key", ["p", "escape", "f5", "backspace"])
+def test_a_repaint_can_be_left_at_once_and_leaves_nothing_behind(hand, world, key):
+    press("left")
+    hand.turns(20)
+    hand.turn("p")
+    hand.turn()
+    assert [told.mode for _, told in hand.shown[-2:]] == ["repaint"] * 2
+    assert hud.state_words(hand.shown[-1][1])[1] == " - Esc or P leaves it"
+    hand.turn(key)
+    assert hand.game.mode != "repaint" and not hand.desk.stopped.is_set()
+    hand.turns(3)
+    assert files(hand, "tiny-strip-*.png") == []
+    timeline, alone = hand.game.session.timeline, gym.make(WORLD, world=world)
+    frames = [alone.reset(seed=7)[0]] + [alone.step(NAMES.index("LEFT"))[0] for _ in range(len(timeline))]
+    assert same(list(timeline.frames()), frames)
+
+
+def test_a_repaint_of_a_paused_game_leaves_it_paused(hand):
+    hand.turns(9)
+    for ways in (("p",), ("p", "p")):
+        before = hand.turn("tab")
+        for key in ways:
+            hand.turn(key)
+        while hand.game.mode == "repaint":
+            hand.turn()
+        assert hand.game.mode == "pause" and np.array_equal(hand.turn(), before)
+        hand.turn("tab")
+
+
+def test_a_strip_that_cannot_be_written_is_one_line_and_the_game_goes_on(hand, tmp_path):
+    hand.turns(9)
+    (tmp_path / "clips").write_text("in the way")
+    repainted_whole(hand)
+    assert "clips" in hand.note and hand.game.mode == "play"
 
 
 def test_a_recording_is_a_clip_and_a_replay_of_the_round_as_it_was_lived(hand, world, monkeypatch):

@@ -49,6 +49,18 @@ def test_commands_come_in_the_order_given(window):
     assert window.poll().commands == ("quit",)
 
 
+def test_escape_leaves_the_repaint_before_the_game_and_the_window_can_be_closed_meanwhile(window):
+    commands = []
+    for mode in ("play", "repaint", "repaint", "play"):
+        window.show(BLACK, status(mode=mode), Figures())
+        tap("escape")
+        commands += window.poll().commands
+    assert commands == ["quit", "leave", "leave", "quit"]
+    window.show(BLACK, status(mode="repaint"), Figures())
+    pygame.event.post(pygame.event.Event(pygame.QUIT))
+    assert window.poll().commands == ("quit",)
+
+
 def test_losing_the_focus_lets_all_keys_go(window):
     press("up")
     assert window.poll().held == {"up"}
@@ -99,7 +111,7 @@ def test_an_unplugged_gamepad_lets_go_and_is_one_line(window):
     assert not np.array_equal(shot(window), before)
 
 
-@pytest.mark.parametrize("mode", ["play", "pause", "over", "rewind"])
+@pytest.mark.parametrize("mode", ["play", "pause", "over", "rewind", "repaint"])
 @pytest.mark.parametrize("toggles", ["", "f"])
 def test_the_picture_is_sharp_and_nothing_covers_it(window, mode, toggles):
     frame = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
@@ -210,7 +222,7 @@ def test_the_help_has_two_columns_of_full_letters_where_one_does_not_fit(monkeyp
     assert columns(200) == (2, False)
 
 
-@pytest.mark.parametrize("mode", ["pause", "over", "rewind", "help"])
+@pytest.mark.parametrize("mode", ["pause", "over", "rewind", "repaint", "help"])
 @pytest.mark.parametrize("width", [300, 600, 1200])
 def test_a_note_leaves_the_state_readable(window, mode, width):
     canvas, told = window._canvas, status(mode=mode)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from worldsim.action import ActionSpec
 from worldsim.names import titled
 from worldsim.player import controls
-from worldsim.player.clip import usual_suffix, write_strip
+from worldsim.player.clip import usual_suffix
 from worldsim.player.controls import Keys
 from worldsim.player.drift import Drift
 from worldsim.player.episodes import EpisodeWriter
@@ -24,8 +25,9 @@ from worldsim.player.hands import YOU, Agent, Hands
 from worldsim.player.pacer import Pacer
 from worldsim.player.panes import beside
 from worldsim.player.recorder import Recorder
+from worldsim.player.repaint import Repaint
 from worldsim.player.saves import SLOTS, Slots
-from worldsim.player.session import Session, most_steps
+from worldsim.player.session import Session
 from worldsim.player.starts import Start, Starts
 from worldsim.player.status import Status
 from worldsim.player.truth import Truth
@@ -88,6 +90,7 @@ class Game:
         self._played: set[str] = set()
         self._truth: Truth | None = None
         self._fork: Fork | None = None
+        self._again: Repaint | None = None
         self._full_fps = fps or env.metadata["render_fps"]
         self.pacer = Pacer(self._full_fps)
         self._folders = folders or Folders()
@@ -108,12 +111,14 @@ class Game:
         """Obey the commands, then paint at most one frame under the keys; `show` gets it before it is committed."""
         self._held = keys.active
         for command in keys.commands:
-            self._obey(command, show)
+            self._obey(command)
         if controls.REWIND in keys.active:
             self._rewind()
         elif self._rewound is not None:
             self._land()
-        if self.mode == "play" or (self.mode in ("pause", "help") and "single" in keys.commands):
+        if self.mode == "repaint":
+            self._paint_again(show)
+        elif self.mode == "play" or (self.mode in ("pause", "help") and "single" in keys.commands):
             self._paint(keys, show)
         else:
             self._show(show)
@@ -130,9 +135,11 @@ class Game:
 
     @property
     def mode(self) -> str:
-        """What the next turn does: "play", "pause", "help", "over" or "rewind"."""
+        """What the next turn does: "play", "pause", "help", "over", "rewind" or "repaint"."""
         if self._rewound is not None:
             return "rewind"
+        if self._again:
+            return "repaint"
         if self.session.timeline.over:
             return "over"
         return "help" if self._reading else "pause" if self._paused else "play"
@@ -142,11 +149,11 @@ class Game:
         """The frame (H, W, 3) uint8 to be looked at now."""
         return self.session.frame if self._rewound is None else self.session.timeline.frame(self._rewound)
 
-    def status(self, mode: str | None = None, captions: tuple[str, ...] = ()) -> Status:
+    def status(self, captions: tuple[str, ...] = ()) -> Status:
         """What there is to say now."""
         timeline = self.session.timeline
         return Status(
-            mode or self.mode,
+            self.mode,
             score=self._score,
             step=self._step,
             steps=self.session.env.steps,
@@ -221,18 +228,27 @@ class Game:
         else:
             show(self.picture, self.status())
             return
-        show(beside(panes), self.status(captions=tuple(pane.caption for pane in panes)))
+        show(beside(panes), self.status(tuple(pane.caption for pane in panes)))
 
     # --- commands ---
 
-    def _obey(self, command: str, show: Show) -> None:
-        try:
+    def _obey(self, command: str) -> None:
+        """Obey, but for the window's own commands; each that is obeyed ends a repaint."""
+        if command not in self._COMMANDS and not command.isdigit():
+            return
+        if self._leave_repaint() and command == "repaint":
+            return
+        with self._errors_told():
             if command.isdigit():
                 self._set_steps(int(command))
-            elif command == "repaint":
-                self._repaint(show)
-            elif command in self._COMMANDS:
+            else:
                 self._COMMANDS[command](self)
+
+    @contextmanager
+    def _errors_told(self) -> Iterator[None]:
+        """What goes wrong in here is one line of words."""
+        try:
+            yield
         except (ValueError, OSError, ImportError) as error:
             self._say(" ".join(str(error).split()))
 
@@ -380,35 +396,46 @@ class Game:
         self._clip = None
         self._say(f"saved {clip}" + ("" if self._real else " and its replay"))
 
-    def _repaint(self, show: Show) -> None:
-        """Paint the last seconds again in the most steps, showing them, and save both as a strip."""
-        if self._real:
-            raise ValueError("the real game is not painted; P is for imagined ones")
-        self._leave_rewind()
-        most, timeline = most_steps(self.env), self.session.timeline
-        indices, fine = [], []
-        for index, frame in self.session.repaint(round(REPAINT_S * self.env.metadata["render_fps"])):
-            indices.append(index)
-            fine.append(frame)
-            self._say(f"the last seconds again in {most} steps, frame {index} of {len(timeline)}")
-            show(frame, self.status("repaint"))
-        if not fine:
-            raise ValueError("there is nothing to repaint yet; play some frames first")
-        played = sorted({timeline.steps[index - 1] for index in indices})
-        label = f"as played, {' or '.join(map(str, played))} steps"
-        rows = {label: [timeline.frame(index) for index in indices], f"the same actions, {most} steps": fine}
-        strip = self._named("strip", ".png")
-        title = f"{titled(self.env.model.info.name)}, frames {indices[0]} to {indices[-1]} of seed {timeline.seed}"
-        write_strip(strip, rows, title)
-        self._say(f"saved {strip}")
-
     def _named(self, kind: str, suffix: str) -> Path:
         stamp = time.strftime("%Y%m%d-%H%M%S")
         return self._folders.clips / f"{self.env.model.info.name}-{kind}-{stamp}{suffix}"
 
+    # --- repainting ---
+
+    def _repaint(self) -> None:
+        """Begin to paint the last seconds again in the most steps, a frame a turn."""
+        if self._real:
+            raise ValueError("the real game is not painted; P is for imagined ones")
+        self._leave_rewind()
+        self._again = Repaint(self.session, round(REPAINT_S * self.env.metadata["render_fps"]))
+
+    def _paint_again(self, show: Show) -> None:
+        """Show the next frame of the repaint; after the last one, save all as a strip beside what was played."""
+        again, self._again = self._again, None
+        with self._errors_told():
+            frame = again.paint()
+            if frame is not None:
+                self._again = again
+                self._say(again.told)
+                show(frame, self.status())
+                return
+            strip = self._named("strip", ".png")
+            again.write(strip, titled(self.env.model.info.name))
+            self._say(f"saved {strip}")
+        self._show(show)
+
+    def _leave_repaint(self) -> bool:
+        """Drop what is being repainted; whether anything was."""
+        if self._again is None:
+            return False
+        self._again = None
+        self._say("repainting was left; nothing is saved")
+        return True
+
     # --- rewinding ---
 
     def _rewind(self) -> None:
+        self._leave_repaint()
         now = len(self.session.timeline) if self._rewound is None else self._rewound
         self._rewound = max(now - 1, self.session.earliest())
 
@@ -427,5 +454,5 @@ class Game:
         "pause": _pause, "slower": _slower, "new": _new_round, "hands": _swap_hands, "slot": _next_slot,
         "save": _save, "load": _load, "record": _record, "start": _next_start,
         "condition": _next_condition, "truth": _show_truth, "fork": _show_fork, "swap": _swap_futures,
-        "help": _read_help,
+        "help": _read_help, "repaint": _repaint, "leave": _leave_repaint,
     }  # fmt: skip

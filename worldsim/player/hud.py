@@ -98,6 +98,7 @@ def state_words(status: Status) -> tuple[str, str]:
         "pause": ("Paused", " - Tab goes on, . paints one frame"),
         "help": ("Paused", " - H puts the keys away"),
         "rewind": ("Rewinding", " - let Backspace go to play on from here"),
+        "repaint": ("Repainting", " - Esc or P leaves it"),
     }.get(status.mode, ("", ""))
 
 

@@ -47,6 +47,7 @@ class Window:
         self._pads = Pads()
         self._picture, self._pointer = pygame.Rect(0, 0, 1, 1), (0.0, 0.0)
         self._help, self._panel_shown = False, True
+        self._mode = ""
         self._drawn: tuple | None = None
 
     @property
@@ -81,7 +82,7 @@ class Window:
         """Show a frame (H, W, 3) uint8 and the figures beside it; returns when both are on the screen."""
         if len(status.captions) != len(self._captions):
             self._make_room(max(len(status.captions), 1))
-        self._captions = status.captions
+        self._captions, self._mode = status.captions, status.mode
         screen = self._canvas.surface
         field, panel, line = self._layout()
         ground = (status.captions, self._help, self._panel_shown, screen.get_size(), frame.shape)
@@ -115,7 +116,9 @@ class Window:
             self._held.add(name)
             tapped.add(name)
         elif name in self._keymap.commands:
-            commands.append(self._keymap.commands[name])
+            command = self._keymap.commands[name]
+            repaints = self._mode == "repaint"  # which is left before the game
+            commands.append("leave" if repaints and command == "quit" else command)
 
     def _mouse(self, event: pygame.Event) -> None:
         """The pointer pushes axes while the left button is held; the middle of the picture is rest."""

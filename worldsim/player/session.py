@@ -101,12 +101,12 @@ class Session:
         """Index and frame (H, W, 3) of the last frames, painted again in the most steps the world knows.
 
         The same past, actions and random generators, in a world beside this one, which stays as it is. frames: how many
-        at least, where so many can be taken back.
+        at least, where so many can be taken back. ValueError in one line where there is none.
         """
         late = [index for index in self._kept if index <= len(self.timeline) - frames]
         first = max(late, default=self.earliest())
         if first == len(self.timeline):
-            return
+            raise ValueError("there is nothing to repaint yet; play some frames first")
         (beside,) = self.env.fork(1)
         beside.load_state(self._kept[first])
         beside.steps = most_steps(self.env)
