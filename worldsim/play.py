@@ -42,7 +42,8 @@ from worldsim.names import titled
 from worldsim.player import controls, headless, starts
 from worldsim.player.clip import check_clip_name, make_room_for
 from worldsim.player.episodes import EpisodeWriter
-from worldsim.player.game import Folders, Game
+from worldsim.player.folders import Folders
+from worldsim.player.game import Game
 from worldsim.player.undisturbed import undisturbed
 from worldsim.worlds import list_worlds
 

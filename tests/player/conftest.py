@@ -35,7 +35,8 @@ def window(monkeypatch):
 @pytest.fixture
 def make_game(world, tmp_path):
     """Makes a game whose files land in the test's own folder."""
-    from worldsim.player.game import Folders, Game
+    from worldsim.player.folders import Folders
+    from worldsim.player.game import Game
 
     folders = Folders(tmp_path / "clips", tmp_path / "saves")
     return lambda env, **options: Game(env, world=world, fps=FPS, folders=folders, **{"seed": 7, **options})

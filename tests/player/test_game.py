@@ -368,7 +368,8 @@ def test_random_hands_press_what_a_player_could_and_nothing_else():
 @pytest.fixture
 def moody(monkeypatch, tmp_path):
     """A hand on a world whose NPC has a temperament."""
-    from worldsim.player.game import Folders, Game
+    from worldsim.player.folders import Folders
+    from worldsim.player.game import Game
     from worldsim.player.screen import Window
 
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")

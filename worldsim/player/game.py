@@ -5,9 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,10 @@ from worldsim.player.clip import usual_suffix
 from worldsim.player.controls import Keys
 from worldsim.player.drift import Drift
 from worldsim.player.episodes import EpisodeWriter
+from worldsim.player.folders import Folders
 from worldsim.player.fork import Fork
 from worldsim.player.hands import YOU, Agent, Hands
+from worldsim.player.note import Note
 from worldsim.player.pacer import Pacer
 from worldsim.player.panes import beside
 from worldsim.player.recorder import Recorder
@@ -34,16 +34,6 @@ from worldsim.player.truth import Truth
 
 SPEEDS = (1.0, 0.5, 0.25)
 REPAINT_S = 4
-NOTE_S = 4
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where files go: clips and strips by default into the folder the program runs in, saves into the user's own."""
-
-    clips: Path = Path("worldsim_clips")
-    saves: Path | None = None
-
 
 Show = Callable[[np.ndarray, Status], None]
 
@@ -101,7 +91,7 @@ class Game:
         self._commit_s: deque[float] = deque(maxlen=60)
         self._slot, self._speed, self._paused, self._reading = 1, 1.0, False, False
         self._rewound: int | None = None
-        self._note, self._note_until = "", 0.0
+        self._note = Note()
         self._held: frozenset[str] = frozenset()
         self._warm_up(seed)
         if record is not None:
@@ -165,7 +155,7 @@ class Game:
             hands=self._hands.name,
             slot=self._slot,
             recording=self._recorder.running,
-            note=self._note if time.monotonic() < self._note_until else "",
+            note=self._note.line,
             model_fps=1 / statistics.fmean(self._model_s) if self._model_s else None,
             captions=captions,
             doubt=self.session.doubt,
@@ -238,22 +228,11 @@ class Game:
             return
         if self._leave_repaint() and command == "repaint":
             return
-        with self._errors_told():
+        with self._note.errors():
             if command.isdigit():
                 self._set_steps(int(command))
             else:
                 self._COMMANDS[command](self)
-
-    @contextmanager
-    def _errors_told(self) -> Iterator[None]:
-        """What goes wrong in here is one line of words."""
-        try:
-            yield
-        except (ValueError, OSError, ImportError) as error:
-            self._say(" ".join(str(error).split()))
-
-    def _say(self, note: str) -> None:
-        self._note, self._note_until = note, time.monotonic() + NOTE_S
 
     def _set_steps(self, steps: int) -> None:
         self.session.env.steps = steps
@@ -271,7 +250,7 @@ class Game:
     def _slower(self) -> None:
         self._speed = SPEEDS[(SPEEDS.index(self._speed) + 1) % len(SPEEDS)]
         self.pacer.retime(self._full_fps * self._speed)
-        self._say(f"speed {self._speed:g}")
+        self._note.say(f"speed {self._speed:g}")
 
     def _new_round(self) -> None:
         self._begin(self._starts.present() if self._starts else Start())
@@ -281,7 +260,7 @@ class Game:
             raise ValueError("this game has no list of starts; N begins a new round")
         start = self._starts.following()
         self._begin(start)
-        self._say(start.name)
+        self._note.say(start.name)
 
     def _begin(self, start: Start) -> None:
         """A new round of the next seed; beside the real game, where that is shown."""
@@ -302,7 +281,7 @@ class Game:
         group = next(iter(groups))
         chosen = controls.next_value(self._actions, group, env.conditions[group])
         env.conditions = {group: chosen}
-        self._say(f"temperament: {chosen}" + (", in the imagined game" if self._truth else ""))
+        self._note.say(f"temperament: {chosen}" + (", in the imagined game" if self._truth else ""))
 
     def _keep_episode(self) -> None:
         if self._episodes is not None:
@@ -311,7 +290,7 @@ class Game:
 
     def _swap_hands(self) -> None:
         self._hands.swap()
-        self._say(self._hands.note)
+        self._note.say(self._hands.note)
 
     # --- beside ---
 
@@ -330,7 +309,7 @@ class Game:
             self._close_truth()
             raise
         why = "" if known else ": how the real game came to the other start is not known"
-        self._say(f"a new round from {self._start.name}{why}")
+        self._note.say(f"a new round from {self._start.name}{why}")
 
     def _show_fork(self) -> None:
         if self._real:
@@ -341,7 +320,7 @@ class Game:
         self._leave_rewind()
         self._close_truth()
         self._fork = Fork(self.session)
-        self._say("two futures; X takes the other one, K goes on with yours alone")
+        self._note.say("two futures; X takes the other one, K goes on with yours alone")
 
     def _swap_futures(self) -> None:
         if not self._fork:
@@ -366,14 +345,14 @@ class Game:
 
     def _next_slot(self) -> None:
         self._slot = self._slot % SLOTS + 1
-        self._say(f"slot {self._slot} of {SLOTS}")
+        self._note.say(f"slot {self._slot} of {SLOTS}")
 
     def _save(self) -> None:
         self._leave_rewind()
         if self._real:
             raise ValueError("the real game keeps no quick saves; Backspace takes it back")
         self._slots.save(self._slot, *self.session.snapshot())
-        self._say(f"saved in slot {self._slot}")
+        self._note.say(f"saved in slot {self._slot}")
 
     def _load(self) -> None:
         self.session.restore(*self._slots.load(self._slot))
@@ -381,24 +360,20 @@ class Game:
         self._close_beside()
         self._rewound = None
         self._recorder.follow(self.session.timeline)
-        self._say(f"loaded slot {self._slot}")
+        self._note.say(f"loaded slot {self._slot}")
 
     def _record(self) -> None:
         if not self._recorder.running:
             self._recorder.start(self.session.timeline)
             return
         self._leave_rewind()
-        clip = self._clip or self._named("play", usual_suffix())
+        clip = self._clip or self._folders.new(self.env.model.info.name, "play", usual_suffix())
         if self._real:
             self._recorder.stop_clip(clip, self.env)
         else:
             self._recorder.stop(clip, self.env, world=self._world, device=self._device)
         self._clip = None
-        self._say(f"saved {clip}" + ("" if self._real else " and its replay"))
-
-    def _named(self, kind: str, suffix: str) -> Path:
-        stamp = time.strftime("%Y%m%d-%H%M%S")
-        return self._folders.clips / f"{self.env.model.info.name}-{kind}-{stamp}{suffix}"
+        self._note.say(f"saved {clip}" + ("" if self._real else " and its replay"))
 
     # --- repainting ---
 
@@ -412,16 +387,17 @@ class Game:
     def _paint_again(self, show: Show) -> None:
         """Show the next frame of the repaint; after the last one, save all as a strip beside what was played."""
         again, self._again = self._again, None
-        with self._errors_told():
+        with self._note.errors():
             frame = again.paint()
             if frame is not None:
                 self._again = again
-                self._say(again.told)
+                self._note.say(again.told)
                 show(frame, self.status())
                 return
-            strip = self._named("strip", ".png")
-            again.write(strip, titled(self.env.model.info.name))
-            self._say(f"saved {strip}")
+            name = self.env.model.info.name
+            strip = self._folders.new(name, "strip", ".png")
+            again.write(strip, titled(name))
+            self._note.say(f"saved {strip}")
         self._show(show)
 
     def _leave_repaint(self) -> bool:
@@ -429,7 +405,7 @@ class Game:
         if self._again is None:
             return False
         self._again = None
-        self._say("repainting was left; nothing is saved")
+        self._note.say("repainting was left; nothing is saved")
         return True
 
     # --- rewinding ---
