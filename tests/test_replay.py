@@ -92,9 +92,60 @@ def test_a_session_of_a_network_comes_again_from_its_file(folder, tmp_path, caps
     env = WorldEnv(str(folder))
     session(env, str(folder)).save(tmp_path / "session.json")
     assert command(tmp_path / "session.json") == 0
-    assert "2 rounds, 9 frames, 2 denoising steps" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "2 rounds, 9 frames, 2 denoising steps" in said.out
+    assert said.err == "replay: nothing was painted; --show does so in a window, --check compares every frame\n"
     assert command(tmp_path / "session.json", "--check") == 0
     assert "to the byte" in capsys.readouterr().out
+
+
+@pytest.fixture
+def watched(folder, tmp_path, monkeypatch):
+    """Watches a session in a window until so many frames were shown, then leaves it; returns what was shown."""
+    pygame = pytest.importorskip("pygame")
+    from worldsim.window import Viewer
+
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    env, file, usual = WorldEnv(str(folder)), tmp_path / "session.json", Viewer.show
+    recorded = session(env, str(folder))
+    recorded.save(file)
+
+    def watch(count, *options, closing=False):
+        shown, escape = [], pygame.event.Event(pygame.KEYDOWN, key=pygame.K_ESCAPE)
+
+        def show(self, frame):
+            usual(self, frame)
+            shown.append(frame)
+            if len(shown) == count:
+                pygame.event.post(pygame.event.Event(pygame.QUIT) if closing else escape)
+
+        monkeypatch.setattr(Viewer, "show", show)
+        assert command(file, "--show", *options) == 0 and not pygame.display.get_init()
+        return shown
+
+    watch.frames = [frame for each in recorded.rounds for frame in each.observations(env)]
+    return watch
+
+
+def test_a_session_is_shown_in_a_window_whose_last_frame_stays(watched):
+    shown = watched(14, closing=True)
+    assert len(shown) == 14 and np.array_equal(shown[:11], watched.frames)
+    assert all(np.array_equal(frame, watched.frames[-1]) for frame in shown[11:])
+
+
+def test_a_session_that_is_shown_can_be_left_at_any_frame_and_still_be_checked(watched, capsys):
+    assert np.array_equal(watched(3, "--check"), watched.frames[:3])
+    assert "the same frames, to the byte" in capsys.readouterr().out
+
+
+def test_without_a_display_a_session_is_not_shown_and_one_line_says_what_to_do(folder, tmp_path, monkeypatch):
+    pytest.importorskip("pygame")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
+    session(WorldEnv(str(folder)), str(folder)).save(tmp_path / "session.json")
+    with pytest.raises(OSError, match="no display .*; `worldsim render FILE --track realtime` makes a film of it"):
+        command(tmp_path / "session.json", "--show")
 
 
 @pytest.mark.parametrize("part, value", [("seed", 8), ("actions", [3, 14, 0, 7, 7, 16]), ("sha256", "0" * 64)])

@@ -1,7 +1,9 @@
 """A recorded session: seeds and actions, from which a world paints the same frames again.
 
     worldsim record boxing --replay session.json
-    worldsim replay session.json --check
+    worldsim replay session.json             what it holds
+    worldsim replay session.json --show      paints it again in a window, until Esc
+    worldsim replay session.json --check     paints it again and compares every frame
 
 A network's arithmetic differs in its last bits between kinds of processors, numbers of threads and versions of torch,
 so the same bytes are promised where those are the same. The file names them, and a check says which of them differ. It
@@ -18,6 +20,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from tqdm import tqdm
 from worldsim import __version__
 from worldsim.bench import describe_machine
 from worldsim.cores import threads_of
+from worldsim.names import titled
 from worldsim.world_model import WorldModel
 
 SCHEMA = 2  # the first drew its noise from another generator
@@ -222,25 +226,59 @@ def digest(observations: Iterable[np.ndarray]) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `worldsim replay`."""
     parser.add_argument("file", type=Path, help="a replay file, as `worldsim record --replay FILE` writes it")
+    parser.add_argument("--show", action="store_true", help="paint it again in a window, at the game's own speed")
     parser.add_argument("--check", action="store_true", help="paint it again and compare the frames' hashes")
     parser.add_argument("--world", help="the world's folder, where it is not where it was")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Say what a replay file holds; with --check paint it again, 0 where every frame is the recorded one."""
+    """Say what a replay file holds; with --show or --check paint it again, 1 where a checked frame is another one."""
     replay = Replay.load(args.file)
     print(f"{replay.world}: {len(replay.rounds)} rounds, {replay.frames()} frames, {replay.steps} denoising steps,")
     print(f"worldsim {replay.version}, checkpoint {replay.checkpoint[:12]}, {replay.machine.get('cpu', 'unknown')}")
-    if not args.check:
+    if not (args.show or args.check):
+        print("replay: nothing was painted; --show does so in a window, --check compares every frame", file=sys.stderr)
         return 0
     with threads_of(replay.machine):
         env = gym.make(WORLD, world=replay.load_world(args.world, device=args.device), steps=replay.steps)
-        wrong = replay.check(env, progress=True)
-        here = describe(env.unwrapped.model, args.device)
+        if args.show:
+            show(replay, env)
+        return _checked(replay, env, args.device) if args.check else 0
+
+
+def show(replay: Replay, env: gym.Env) -> None:
+    """Paint all rounds in a window, at the game's own speed; the last frame stays until the window is left.
+
+    OSError in one line where there is no screen.
+    """
+    from worldsim.window import NoDisplay, Viewer  # here, because it needs pygame
+
+    title = f"worldsim: replay of {titled(env.unwrapped.model.info.name)}   Esc quit"
+    shape = env.observation_space.shape[:2]
+    try:
+        viewer = Viewer(title, shape, env.metadata["render_fps"])
+    except NoDisplay as reason:
+        raise OSError(f"no display ({reason}); `worldsim render FILE --track realtime` makes a film of it") from None
+    frame = np.zeros((*shape, 3), np.uint8)
+    try:
+        for frame in chain.from_iterable(each.observations(env) for each in replay.rounds):
+            viewer.show(frame)
+            if viewer.left():
+                return
+        while not viewer.left():
+            viewer.show(frame)
+    finally:
+        viewer.close()
+
+
+def _checked(replay: Replay, env: gym.Env, device: str) -> int:
+    """Compare every frame with the session's and tell; 0 where all are the same."""
+    wrong = replay.check(env, progress=True)
     if not wrong:
         print("the same frames, to the byte")
         return 0
+    here = describe(env.unwrapped.model, device)
     other = [f"{name} {replay.machine.get(name)!r} -> {value!r}" for name, value in here.items()]
     other = [line for line, name in zip(other, here, strict=True) if here[name] != replay.machine.get(name)]
     reason = f"; this machine is another: {', '.join(other)}" if other else ", though the machine is the same"

@@ -70,6 +70,13 @@ class Viewer:
         pygame.display.flip()
         self._clock.tick(self._fps)
 
+    def left(self) -> bool:
+        """Whether somebody wants to leave: has pressed Escape or closed the window since the last call."""
+        return any(
+            event.type == pygame.QUIT or (event.type == pygame.KEYDOWN and event.key == pygame.K_ESCAPE)
+            for event in pygame.event.get()
+        )
+
     def close(self) -> None:
         """Close the window."""
         pygame.display.quit()
