@@ -217,7 +217,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
             raise ResetNeeded("there is nothing to save yet; call reset() first")
         place = self._checked_world(world)
         episode = {"step": int(self._count[place]), "steps": self._steps, "start": int(self._start[place])}
-        episode |= {"over": bool(self._over[place]), "conditions": self.conditions[place]}
+        episode |= {"over": bool(self._over[place]), "conditions": self.rules.actions.conditions_of(self._held[place])}
         rng = self._rngs[place].bit_generator.state
         return SaveState(self._crowd.get(place), self.model.fingerprint, rng, **episode)
 
