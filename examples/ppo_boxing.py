@@ -17,7 +17,6 @@ worldsim record boxing --agent runs/ppo/policy.
 import argparse
 import json
 import time
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,11 +29,12 @@ from tqdm import tqdm
 
 from worldsim.info import world_facts
 from worldsim.world_model import WorldModel
-from worldsim_envs.games import game_class, make_game, source_game
-from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig, PolicyPlayer
-from worldsim_envs.real import RealEnv, plain
+from worldsim_envs.games import game_class, source_game
+from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig
+from worldsim_envs.real import RealEnv
 from worldsim_envs.vector import WorldVectorEnv
 from worldsim_training import checkpoint
+from worldsim_training.collect import play_returns
 from worldsim_training.dataset import Recording
 from worldsim_training.recorded_starts import recorded_starts
 
@@ -96,8 +96,7 @@ def main() -> None:
             train(config, worlds, args.out, args.device).save_pretrained(args.out / "policy", facts=asdict(config))
         finally:
             worlds.env.close()
-    policy = PixelPolicy.from_pretrained(args.out / "policy", device=args.device)
-    result = test(policy, config, args.episodes)
+    result = test(args.out / "policy", config, args.episodes)
     (args.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     runs = [args.out, *args.beside]
     print(table(runs))
@@ -308,32 +307,11 @@ def trained_as(policy: Path) -> Config:
 # --- the test in the real game ---
 
 
-def test(policy: PixelPolicy, config: Config, episodes: int) -> dict:
+def test(policy: Path, config: Config, episodes: int) -> dict:
     """Scores of whole episodes of the real game: the policy's and random play's, from the same openings."""
-    config_line = {"config": asdict(config), "episodes": episodes}
-    player = PolicyPlayer(policy, np.random.default_rng([config.seed, 1]))
-    scores = play_real(config, episodes, lambda games, frames: player(np.stack(frames)))
-    randoms = [make_game(config.game).policies()["random"](np.random.default_rng([2, i])) for i in range(episodes)]
-    chance = play_real(
-        config, episodes, lambda games, frames: [pick(game) for pick, game in zip(randoms, games, strict=True)]
-    )
-    return config_line | {"scores": scores, "random_scores": chance}
-
-
-def play_real(config: Config, episodes: int, choose) -> list[float]:
-    """The scores of so many real games, played side by side until the last has ended."""
-    with ExitStack() as stack:
-        games = [stack.enter_context(make_game(config.game)) for _ in range(episodes)]
-        frames = [game.reset(np.random.SeedSequence([999, i])) for i, game in enumerate(games)]
-        scores, over = np.zeros(episodes), np.zeros(episodes, bool)
-        for _ in tqdm(range(config.episode_steps), unit="step", desc="real game"):
-            actions = choose(games, frames)
-            for i in np.flatnonzero(~over):
-                frames[i], reward, over[i] = games[i].step(plain(actions[i]))
-                scores[i] += reward
-            if over.all():
-                break
-    return scores.tolist()
+    game, seeds = game_class(config.game), [(999, config.seed, i) for i in range(episodes)]
+    scores, chance = (play_returns(game, each, seeds, config.episode_steps) for each in (str(policy), "random"))
+    return {"config": asdict(config), "episodes": episodes, "scores": scores, "random_scores": chance}
 
 
 def table(runs: list[Path]) -> str:

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -124,6 +124,20 @@ def record_episode(game: Game, policy: str, seed: tuple[int, ...], max_steps: in
         rewards.append(reward)
     native = np.int64 if game.actions.table is not None else np.float32
     return Episode(np.stack(frames), np.array(actions, native), np.array(rewards, np.float32), ended)
+
+
+def play_returns(
+    game: type[Game], policy: str, seeds: Sequence[tuple[int, ...]], max_steps: int, workers: int = 0
+) -> list[float]:
+    """The return of an episode of each seed, played as `record_episode` does; workers: processes, 0: one per core."""
+    with _executor(workers or os.cpu_count() or 1) as executor:
+        jobs = [executor.submit(_return_of, game, policy, seed, max_steps) for seed in seeds]
+        return [job.result() for job in tqdm(jobs, unit="episode", desc=f"{game.name}, {policy}")]
+
+
+def _return_of(game: type[Game], policy: str, seed: tuple[int, ...], max_steps: int) -> float:
+    with game() as running:
+        return float(record_episode(running, policy, seed, max_steps).rewards.sum())
 
 
 def _is_asked_for(data: DataConfig, game: type[Game], meta: dict[str, Any]) -> bool:
