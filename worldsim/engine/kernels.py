@@ -19,6 +19,11 @@ TRACED = {"none": lambda x: x, "gelu": lambda x: F.gelu(x, approximate="tanh"), 
 """The same as torch writes them."""
 
 
+def compiles_for_cpu(x: Tensor) -> bool:
+    """Whether what is done with this tensor is being traced for compiled code on a CPU."""
+    return x.device.type == "cpu" and torch.compiler.is_compiling()
+
+
 class Linear:
     """`nn.Linear` and the activation after it, in one kernel. weight: (out, in) bfloat16."""
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from worldsim.cache import KVCache, turns_of
-from worldsim.engine.kernels import Linear
+from worldsim.engine.kernels import Linear, compiles_for_cpu
 from worldsim.engine.stems import HEADS, STEMS, Affine
 from worldsim.models import dit
 from worldsim.models.dit import CausalDiT
@@ -288,6 +288,9 @@ class Attention:
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         both = qkv[:, :, :2]
         length = torch.linalg.vector_norm(both, dim=-1, keepdim=True, dtype=torch.float32)
+        if compiles_for_cpu(x):  # what is changed in place is worked out anew for every key that it meets
+            both = both * length.clamp(min=1e-6).reciprocal() * self.gain
+            return *both.to(qkv.dtype).unbind(2), qkv[:, :, 2]
         both.mul_(length.clamp_(min=1e-6).reciprocal_().to(both.dtype)).mul_(self.gain)
         return qkv.unbind(2)
 
@@ -327,8 +330,7 @@ class Block:
         return x[1:].addcmul_(parts[8][1:], self.time.out(seen.flatten(2)))
 
     def _within(self, x: Tensor, parts: list[Tensor]) -> Tensor:
-        query, key, value = (y.transpose(1, 2) for y in self.space.project(_modulated(x, *parts[:2])))
-        out = F.scaled_dot_product_attention(query, key, value, scale=1.0)
+        out = _looked(*(y.transpose(1, 2) for y in self.space.project(_modulated(x, *parts[:2]))))
         x.addcmul_(parts[2], self.space.out(out.transpose(1, 2).flatten(2)))
         return x.addcmul_(parts[5], self.down(self.up(_modulated(x, *parts[3:5]))))
 
@@ -337,6 +339,16 @@ def _modulated(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     if scale.dim() == 1:
         return F.layer_norm(x, scale.shape, scale, shift, 1e-6)
     return torch.addcmul(shift, F.layer_norm(x, scale.shape[-1:], None, None, 1e-6), scale)
+
+
+def _looked(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of a frame's tokens to each other, (B, heads, S, head_dim) each; queries are scaled."""
+    if not compiles_for_cpu(query):
+        return F.scaled_dot_product_attention(query, key, value, scale=1.0)
+    # In compiled code two products are quicker than torch's kernel for a CPU, if what they take lies as they want it.
+    query, key, value = query.contiguous(), key.contiguous(), value.contiguous()
+    weight = (query @ key.transpose(-1, -2)).softmax(dim=-1, dtype=torch.float32)
+    return weight.to(value.dtype) @ value
 
 
 def _float32(sigma: float) -> float:
