@@ -28,6 +28,7 @@ from torch.distributions import Categorical
 from tqdm import tqdm
 
 from worldsim.info import world_facts
+from worldsim.sampler import NOMINAL_STEPS
 from worldsim.world_model import WorldModel
 from worldsim_envs.games import game_class, source_game
 from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig
@@ -36,6 +37,7 @@ from worldsim_envs.vector import WorldVectorEnv
 from worldsim_training import checkpoint
 from worldsim_training.collect import play_returns
 from worldsim_training.dataset import Recording
+from worldsim_training.episodes import read_meta
 from worldsim_training.recorded_starts import recorded_starts
 
 KEEP_EVERY = 20
@@ -346,6 +348,14 @@ def draw(runs: list[Path], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def check_openings(args: argparse.Namespace) -> None:
+    """ValueError or OSError in one line where the recording of --openings is not there or is of another game."""
+    if args.openings:
+        seen, wanted = read_meta(Path(args.openings), args.game)["game"], game_class(args.game).name
+        if seen != wanted:
+            raise ValueError(f"{args.openings} is a recording of {seen}; {args.world} imagines {wanted}")
+
+
 def read_arguments() -> tuple[Config, argparse.Namespace]:
     """The run, and where and how it is carried out."""
     layout = argparse.RawDescriptionHelpFormatter
@@ -368,12 +378,17 @@ def read_arguments() -> tuple[Config, argparse.Namespace]:
     args = parser.parse_args()
     if min(args.frames, args.num_envs, args.rollout, args.episodes, args.episode_steps, args.stack, args.moments) < 1:
         parser.error("frames, num-envs, rollout, episodes, episode-steps, stack and moments are numbers from 1")
-    if args.branch_steps < 1 or (args.real and args.openings):
-        parser.error("--branch-steps is a number from 1, and --openings are for the imagined game, not for --real")
+    if args.branch_steps < 1:
+        parser.error("--branch-steps is a number from 1")
+    if args.real and args.openings:
+        parser.error("--openings are for the imagined game, not for --real")
+    if args.denoising not in NOMINAL_STEPS:
+        parser.error(f"--denoising is one of {', '.join(map(str, NOMINAL_STEPS))}")
     if args.test and not (args.out / "policy" / "policy.json").is_file():
         parser.error(f"{args.out} holds no policy to test; train one without --test")
     try:
         args.game = args.game or source_game(world_facts(args.world)["source game"]).name
+        check_openings(args)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     given = {name: vars(args)[name] for name in asdict(Config())}

@@ -215,5 +215,8 @@ def test_a_run_from_recorded_openings_begins_at_real_moments_and_stays_near_them
     assert worlds.rules.limit == 6
     ends = worlds.model.starts.frames[:, -1]
     assert len(ends) == 5 and all((recorded == end).all(axis=(1, 2, 3)).any() for end in ends)
-    with pytest.raises(SystemExit):
-        call("--out", "nowhere", "--openings", "data", "--real")
+    meta = json.loads(Path("data/meta.json").read_text())
+    Path("data/meta.json").write_text(json.dumps(meta | {"game": "dark"}))
+    for wrong in (("data", "--real"), ("data",), ("nowhere",)):
+        with pytest.raises(SystemExit):
+            call("--out", "nowhere", "--openings", *wrong)

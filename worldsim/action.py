@@ -154,6 +154,8 @@ class ActionSpec:
 
         ValueError in one line, with the nearest name, for a group or a value that there is not.
         """
+        if conditions is not None and not isinstance(conditions, Mapping):
+            raise ValueError(f"conditions={conditions!r}; give what holds by group, as {{'npc': 'timid'}}")
         chosen = {group: values[0] for group, values in self.conditions.items()}
         for group, value in dict(conditions or {}).items():
             _check_known("condition", group, self.conditions)

@@ -125,8 +125,9 @@ class Rules:
             raise ValueError(f"unknown reset option {unknown[0]!r}; use {', '.join(OPTIONS)}")
         if "steps" in options:
             options["steps"] = self.checked_steps(options["steps"])
-        if "conditions" in options:
-            self.actions.condition_vector(options["conditions"])
+        if options.get("conditions") is None:
+            options.pop("conditions", None)
+        self.actions.condition_vector(options.get("conditions"))
         if "start" in options:
             options["start"] = self._checked_start(options["start"], options)
         if "frames" in options or "actions" in options:

@@ -188,6 +188,8 @@ BAD_RESETS = {
     "start of the wrong type": ({"start": "first"}, "start states 0..2"),
     "two starts": ({"start": 0, "frames": FRAMES, "actions": [0, 0]}, "exclude each other"),
     "three steps": ({"steps": 3}, "1, 2, 4"),
+    "conditions in a list": ({"conditions": [("npc", "timid")]}, "give what holds by group"),
+    "conditions as a word": ({"conditions": "timid"}, "give what holds by group"),
 }
 
 

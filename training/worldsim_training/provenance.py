@@ -19,8 +19,8 @@ IDENTITY = (
     *("seed", "policies", "frames_asked", "episode_steps"),
 )
 
-FORM = ("height", "width", "fps")
-"""Of a game, what its frames are: a recording of another form is another game's."""
+FORM = ("env_id", "height", "width", "fps")
+"""Of a game, what it is and what its frames are: a recording of another form is another game's."""
 
 
 def identity(folder: Path) -> dict[str, Any] | None:
