@@ -15,6 +15,8 @@ from worldsim_training import checkpoint, loop
 from worldsim_training.config import LoopConfig, TrainingConfig
 
 NETWORK = "network"
+NETWORKS = {"start": "from another network", "teacher": "with another teacher"}
+"""Of a stage's settings those that are hashes of weights, and how to tell that they are others."""
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SETTINGS = "config.yaml"
 SCORES = "validation.json"
@@ -43,8 +45,8 @@ class StageFolder:
         before, now = _recipe(notes["settings"]), _recipe(settings)
         for key in now | before:
             if before.get(key) != now.get(key):
-                seen = f"{self.path} was trained with {key} {before.get(key)}, now it is {now.get(key)}"
-                raise ValueError(f"{seen}; delete that folder or choose another out=")
+                seen = _difference(key, before.get(key), now.get(key))
+                raise ValueError(f"{self.path} was trained {seen}; delete that folder or choose another out=")
         has_waited = loop.has_waited(notes.get("since_best", 0), settings["stage"].get("patience", 0))
         at_end = has_waited or loop.progress(notes["step"], notes["seconds"], config) >= 1.0
         return at_end and (self.path / NETWORK).is_dir() and (self.path / last_written).is_file()
@@ -85,6 +87,13 @@ def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
     write(beside)
     shutil.rmtree(folder, ignore_errors=True)
     beside.rename(folder)
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    if key in NETWORKS:
+        return f"{NETWORKS[key]} than there is now"
+    before, now = ("off" if value is None else value for value in (before, now))
+    return f"with {key} {before}, now it is {now}"
 
 
 def _recipe(settings: Mapping[str, Any]) -> dict[str, Any]:
