@@ -149,14 +149,18 @@ class ActionSpec:
             out[..., places] = np.where(named.any(axis=-1, keepdims=True), first, held[..., places])
         return out
 
-    def condition_vector(self, conditions: Mapping[str, str] | None = None) -> np.ndarray:
-        """Channel vector (A,) float32 at rest in which these values hold, and of other groups the first one.
+    def condition_vector(
+        self, conditions: Mapping[str, str] | None = None, held: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Channel vector (A,) float32 at rest in which these values hold, and of other groups what holds in the vector
+        `held`, without one the first value.
 
         ValueError in one line, with the nearest name, for a group or a value that there is not.
         """
         if conditions is not None and not isinstance(conditions, Mapping):
             raise ValueError(f"conditions={conditions!r}; give what holds by group, as {{'npc': 'timid'}}")
-        chosen = {group: values[0] for group, values in self.conditions.items()}
+        firsts = {group: values[0] for group, values in self.conditions.items()}
+        chosen = firsts if held is None else self.conditions_of(held)
         for group, value in dict(conditions or {}).items():
             _check_known("condition", group, self.conditions)
             _check_known(f"value of condition {group!r}:", value, self.conditions[group])

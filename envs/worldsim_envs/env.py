@@ -126,8 +126,7 @@ class WorldEnv(gym.Env):
 
     @conditions.setter
     def conditions(self, conditions: dict[str, str]) -> None:
-        self.rules.actions.condition_vector(conditions)
-        self._held = self.rules.actions.condition_vector(self.conditions | dict(conditions or {}))
+        self._held = self.rules.actions.condition_vector(conditions, self._held)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Start an episode at one of the world's start states, or after a past of the caller's own.

@@ -105,10 +105,10 @@ class Rules:
     def conditions(self, beginning: Beginning, options: dict[str, Any]) -> np.ndarray:
         """Channel vector (A,) of the conditions that hold at a beginning: as asked, else as fixed, else as its last
         action has it."""
-        held, asked = self.actions.condition_vector(), options.get("conditions", {})
+        held = None
         if "conditions" not in options and len(beginning.actions):
-            held = self.actions.hold(self.actions.encode(beginning.actions[-1]), held)
-        return self.actions.condition_vector({**self.actions.conditions_of(held), **beginning.conditions, **asked})
+            held = self.actions.hold(self.actions.encode(beginning.actions[-1]), self.actions.condition_vector())
+        return self.actions.condition_vector({**beginning.conditions, **options.get("conditions", {})}, held)
 
     def checked_steps(self, steps: int) -> int:
         """A number of denoising steps that this world knows; ValueError for any other."""
@@ -127,7 +127,8 @@ class Rules:
             options["steps"] = self.checked_steps(options["steps"])
         if options.get("conditions") is None:
             options.pop("conditions", None)
-        self.actions.condition_vector(options.get("conditions"))
+        else:
+            self.actions.condition_vector(options["conditions"])
         if "start" in options:
             options["start"] = self._checked_start(options["start"], options)
         if "frames" in options or "actions" in options:

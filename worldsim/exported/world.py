@@ -125,7 +125,7 @@ class OnnxWorld:
     def set_conditions(self, state: OnnxState, conditions: Mapping[str, str]) -> None:
         """Change what holds in this world from the next step on, whole or some groups of it; ValueError in one line for
         a name that there is not."""
-        state.held = self.actions.condition_vector(self.conditions(state) | dict(conditions))
+        state.held = self.actions.condition_vector(conditions, state.held)
 
     def _paint(
         self, state: OnnxState, vector: np.ndarray, levels: tuple[float, ...]
