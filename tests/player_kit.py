@@ -78,3 +78,7 @@ def same(frames, others):
     return len(frames) == len(others) and all(
         np.array_equal(one, other) for one, other in zip(frames, others, strict=False)
     )
+
+
+def files(hand, pattern):
+    return sorted(hand.game._folders.clips.glob(pattern))
