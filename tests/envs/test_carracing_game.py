@@ -64,3 +64,19 @@ def test_keys_and_a_gamepad_drive():
     np.testing.assert_array_equal(vector(SPEC, Keys(frozenset({"left", "right", "s"}))), [0, 0, 1])
     np.testing.assert_array_equal(vector(SPEC, Keys(frozenset({"pad 0"}), stick=(0.25, 0.9))), [0.25, 1, 0])
     assert [action.tolist() for action in scripted("steer+&gas*2,rest", SPEC)] == [[1, 1, 0], [1, 1, 0], [0, 0, 0]]
+
+
+def test_the_last_frames_of_a_drive_off_the_field_are_those_before_its_end(game):
+    game.reset(8)
+    start, drive = game.save(), [SPEC.vector(gas=0.4)] * 200
+    last = game.last_frames(drive, 3)
+    steps = (len(game.save().actions) - len(start.actions) + 1) // 2
+    assert 80 < steps < 200  # it ends beyond the field
+    game.restore(start)
+    shown = [game.step(action) for action in drive[:steps]]
+    assert [ended for _, _, ended in shown] == [False] * (steps - 1) + [True]
+    np.testing.assert_array_equal(last, [frame for frame, _, _ in shown[-3:]])
+    with pytest.raises(RuntimeError, match="no episode to step"):
+        game.last_frames(drive, 3)
+    game.restore(start)
+    assert game.last_frames([], 3).shape == (0, 96, 96, 3)

@@ -149,7 +149,7 @@ def test_a_saved_world_repeats_itself_in_any_slot(tmp_path):
 
 
 def test_drift_counts_a_rollout_that_breaks_and_spares_one_that_plays_on(game, heldout):
-    judge = stability.appoint_judge(game, *([*heldout.cut([i], 160)] for i in (0, 1, 2)), opening_frames=4)
+    judge = stability.appoint_judge(game, *([*heldout.cut([i], 160)] for i in (0, 1)), opening_frames=4)
     amount = {"rollouts": 2, "length": 160, "settings": imagine.Settings(steps=2, batch=2)}
     sound, frozen = (
         drift.measure_drift(world, judge, heldout, **amount, rng=np.random.default_rng(0))
@@ -162,7 +162,7 @@ def test_drift_counts_a_rollout_that_breaks_and_spares_one_that_plays_on(game, h
 
 
 def test_why_the_features_of_drifted_frames_were_not_compared_is_told(game, heldout):
-    judge = stability.appoint_judge(game, *([*heldout.cut([i], 160)] for i in (0, 1, 2)), opening_frames=4)
+    judge = stability.appoint_judge(game, *([*heldout.cut([i], 160)] for i in (0, 1)), opening_frames=4)
     settings, size = imagine.Settings(steps=2, batch=2), Size(windows=4, window_steps=16, traces=1)
     for instruments, told in ((("features",), {"refused_end_features"}), (("rewards",), set())):
         extent = measure.Extent(instruments=instruments, size=size, drifts=((2, 160),))

@@ -68,7 +68,8 @@ def test_the_real_game_judged_as_a_world_is_perfect(real):
     assert real["sign_test_share"] == real["sign_test_real_score"] == 1.0
     assert (real["collapsed"], real["rollouts"]) == (0, 3)
     for name in ("motion", "sharpness", "saturation"):
-        assert real[f"end_{name}_ratio"] == pytest.approx(1.0, abs=0.35)
+        assert real[f"end_{name}_ratio"] == 1.0
+    assert (real["end_colour_emd"], real["end_rollouts"]) == (0.0, 3)
 
 
 def test_the_report_is_flat_json_and_says_what_was_measured(real):
@@ -78,7 +79,14 @@ def test_the_report_is_flat_json_and_says_what_was_measured(real):
     assert said == {"windows": 13, "episodes": 6, "context_frames": 4, "steps": 2, "split": "validation", "seed": 0}
     assert all(real[f"gain_{h}_db_low"] <= real[f"gain_{h}_db"] <= real[f"gain_{h}_db_high"] for h in (1, 4, 16))
     assert not any(key.startswith("reroll") for key in real) and "luck" not in evaluate.table(real)
-    assert "1 ahead" in evaluate.table(real) and "0 of 3" in evaluate.table(real)
+    shown = evaluate.table(real)
+    assert (
+        "1 ahead" in shown and "0 of 3" in shown and "end of 3 rollouts" in shown and "of which the world" not in shown
+    )
+    assert "motion 1.00 [1.00, 1.00], sharpness 1.00" in shown
+    over = evaluate.table(real | {"collapsed": 2, "rollouts_ended": 2, "collapsed_shown": 1})
+    assert "2 of 3 (frozen 0" in over and "); 1 before an end, of which the world said 2" in over
+    assert "end of" not in evaluate.table({key: value for key, value in real.items() if key != "end_rollouts"})
 
 
 def test_the_same_seed_gives_the_same_report_and_another_split_another(real):
@@ -214,7 +222,8 @@ def test_a_world_of_encounter_is_judged_and_its_mush_collapses():
     report = evaluate.evaluate(tiny_encounter(), Encounter(), plan, **settings)
     assert "refused_collapse" not in report
     assert (report["collapse_check_real_rollouts"], report["collapse_check_mutants"]) == (3, 16)
-    assert report["collapsed"] == report["rollouts"] == 2
+    assert report["collapsed"] == report["rollouts"] == 2  # though it says ends at once
+    assert (report["collapsed_shown"], report["rollouts_ended"]) == (0, 2)
 
 
 def test_a_short_episode_gives_the_windows_that_it_has():

@@ -91,6 +91,14 @@ def text(entry):
     return page.render([entry])
 
 
+def test_of_rollouts_it_says_how_many_and_what_a_player_saw_of_those_that_end():
+    figures = {"rollouts": 50, "drift_1000_rollouts": 24, "drift_1000_collapsed_shown": 2, "rollouts_ended": 0}
+    assert words.out_of("collapsed", figures) == " of 50"
+    assert words.out_of("drift_1000_collapsed", figures | {"drift_1000_rollouts_ended": 5}) == " of 24, 2 before an end"
+    assert words.out_of("drift_1000_far", figures | {"drift_1000_rollouts_ended": 5}) == " of 24"
+    assert words.out_of("drift_1000_end_motion_ratio", figures) == words.out_of("far", {}) == ""
+
+
 def test_the_page_holds_every_figure_with_its_verdict(entry, text):
     shown = Page(text)
     gates = {gate.key: gate for gate in judge(entry.figures)}

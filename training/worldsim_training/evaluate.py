@@ -39,6 +39,8 @@ from worldsim_training.battery.ledger import Figures, Ledger
 from worldsim_training.battery.students import weights_sha256
 from worldsim_training.battery.tryouts import INSTRUMENTS
 from worldsim_training.battery.verdicts import FAIL, PASS, Gate, judge
+from worldsim_training.collapse import REASONS
+from worldsim_training.ends import STATISTICS
 from worldsim_training.episodes import SPLITS, write_whole
 from worldsim_training.evaluation import FULL, QUICK, Evaluation, Plan, check_fit
 from worldsim_training.report import page
@@ -256,14 +258,24 @@ def _sign_lines(r: Mapping) -> list[str]:
 
 
 def _rollout_lines(r: Mapping) -> list[str]:
-    reasons = [f"{key.removeprefix('collapsed_')} {value}" for key, value in r.items() if key.startswith("collapsed_")]
-    ends = (f"{name} {r['end_' + name + '_ratio']:.2f}" for name in ("motion", "sharpness", "saturation"))
+    reasons = [f"{name} {r[f'collapsed_{name}']}" for name in REASONS]
+    shown = f"; {r['collapsed_shown']} before an end, of which the world said {r['rollouts_ended']}"
     return [
         f"collapsed rollouts of {r['rollout_steps']} steps",
-        f"  {r['collapsed']} of {r['rollouts']} ({', '.join(reasons)})",
-        "end of rollouts, ratio to real frames",
-        f"  {', '.join(ends)}; colours {r['end_colour_emd']:.2f} levels off",
+        f"  {r['collapsed']} of {r['rollouts']} ({', '.join(reasons)}){shown if r['rollouts_ended'] else ''}",
+        *_end_lines(r),
         *_rate_lines(r),
+    ]
+
+
+def _end_lines(r: Mapping) -> list[str]:
+    """The last frames of rollouts; nothing where none was long enough to compare."""
+    if "end_rollouts" not in r:
+        return []
+    ends = (f"{name} {_interval(r, f'end_{name}_ratio', '.2f')}" for name in STATISTICS)
+    return [
+        f"end of {r['end_rollouts']} rollouts, ratio to the real game's",
+        f"  {', '.join(ends)}; colours {r['end_colour_emd']:.2f} levels off",
     ]
 
 

@@ -234,10 +234,7 @@ def _appointed(
     looks, widths, checks = ([*heldout.cut(third, plan.rollout_steps)] for third in thirds)
     episodes, *others = ([heldout.episodes[i].frames for i in third] for third in thirds)
     widths, checks = (_thinned(rollouts, plan.real_rollouts) for rollouts in (widths, checks))
-    random = [i for i, policy in enumerate(heldout.policies) if policy == "random"]  # as the world will be played
-    ends = [*heldout.cut(random, plan.rollout_steps)] or [*looks, *widths, *checks]
-    scenes = {i: [*heldout.cut([i], plan.rollout_steps)] for i in range(len(heldout.episodes))}
-    judge = stability.appoint_judge(game, looks, widths, ends, opening_frames=past, episodes=episodes, scenes=scenes)
+    judge = stability.appoint_judge(game, looks, widths, opening_frames=past, episodes=episodes)
     wiser = judge.having_seen([*chain(*others)])
     tried = stability.check_judge(judge, checks, rng, wiser=wiser)  # what more is real must excuse no mutant
     return wiser, {"collapse_check_real_rollouts": len(checks), "collapse_check_mutants": tried}

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
 from worldsim.world_model import WorldModel, WorldState
 from worldsim_envs.games import Game
 from worldsim_envs.games.policies import HeldRandom
-from worldsim_training import imagine, metrics, mutants
+from worldsim_training import imagine, mutants
 from worldsim_training.collapse import (
-    BLOCK,
     REASONS,
     Limits,
     Locate,
@@ -25,7 +24,9 @@ from worldsim_training.collapse import (
     read_signs,
     sprite_track,
 )
+from worldsim_training.ends import compare_ends
 from worldsim_training.heldout import HeldOut, Moment
+from worldsim_training.watch import Watch
 
 T = TypeVar("T")
 
@@ -41,10 +42,6 @@ class Judge:
     limits: Limits
     opening_frames: int
     """Frames at the beginning of a real rollout that count as its opening."""
-    real_end: dict[str, Any]
-    """`end_statistics` of real rollouts."""
-    scene_ends: Mapping[int, dict[str, Any]] = field(default_factory=dict)
-    """The same of the rollouts of single held-out episodes, by number; where an episode is too short, there is none."""
 
     def signs(self, frames: np.ndarray, opening: np.ndarray) -> Signs:
         """Signs of one rollout (T, H, W, 3) uint8 that goes on from real frames (K, H, W, 3)."""
@@ -58,45 +55,28 @@ class Judge:
         """The same judge once it has seen more real episodes: a world may begin in a scene that only they show.
 
         Real rollouts prove nothing to a judge that knows them: `check_judge` tries those on this one and the mutants on
-        the wiser. Limits and real ends stay.
+        the wiser. The limits stay.
         """
         return replace(self, reference=self.reference.showing(episodes))
-
-    def against_real(self, ends: Sequence[np.ndarray], moments: Sequence[Moment]) -> dict[str, float]:
-        """The last frames of rollouts from these moments against real ones: motion against all of them, what hangs on
-        the scene against those of the same episodes."""
-        end, real = end_statistics(ends, self.reference), self.real_end
-        scenes = [self.scene_ends.get(moment.episode, real) for moment in moments]
-        alike = {name: np.mean([scene[name] for scene in scenes], axis=0) for name in real}
-        return {
-            "end_motion_ratio": end["motion"] / real["motion"],
-            "end_sharpness_ratio": float(end["sharpness"] / alike["sharpness"]),
-            "end_saturation_ratio": float(end["saturation"] / alike["saturation"]),
-            "end_colour_emd": float(metrics.colour_distance(end["colours"], alike["colours"])),
-        }
 
 
 def appoint_judge(
     game: Game,
     looks: Sequence[np.ndarray],
     widths: Sequence[np.ndarray],
-    ends: Sequence[np.ndarray],
     *,
     opening_frames: int,
     episodes: Sequence[np.ndarray] = (),
-    scenes: Mapping[int, Sequence[np.ndarray]] | None = None,
 ) -> Judge:
     """The judge that real rollouts make: `looks`, and the whole `episodes` they are of, say what the game looks like,
     `widths` how far a real rollout strays.
 
-    Neither may share an episode with the other, nor with the rollouts of `check_judge`. The ends of `ends`, best played
-    by the policy that plays in the world, are what the ends of imagined rollouts are compared with; where the scene
-    decides, those of `scenes`, the rollouts of each held-out episode. An opening is as long as a world's memory.
+    Neither may share an episode with the other, nor with the rollouts of `check_judge`. An opening is as long as a
+    world's memory.
     """
     reference = Reference.from_real(looks, episodes=episodes)
     limits = Limits.from_real([_signs(game, reference, frames, frames[:opening_frames]) for frames in widths])
-    of_scenes = {i: end_statistics(each, reference) for i, each in (scenes or {}).items() if len(each)}
-    return Judge(game, reference, limits, opening_frames, end_statistics(ends, reference), of_scenes)
+    return Judge(game, reference, limits, opening_frames)
 
 
 def check_judge(
@@ -146,17 +126,6 @@ def make_mutants(
     }
 
 
-def end_statistics(rollouts: Sequence[np.ndarray], reference: Reference) -> dict[str, Any]:
-    """Motion, sharpness (on moving pixels), saturation and mean colour histogram of the last 64 frames of rollouts."""
-    ends = np.stack([frames[-BLOCK:] for frames in rollouts])
-    return {
-        "motion": float(metrics.motion(ends).mean()),
-        "sharpness": float(metrics.sharpness(ends, reference.moving).mean()),
-        "saturation": float(metrics.saturation(ends).mean()),
-        "colours": metrics.colour_cumulative(ends.reshape(-1, *ends.shape[2:])).mean(axis=0),
-    }
-
-
 def held_actions(game: Game, count: int, steps: int, rng: np.random.Generator) -> np.ndarray:
     """Random native actions, each held for 1 to 8 steps: (count, steps)."""
     players = [HeldRandom(rng) for _ in range(count)]
@@ -165,22 +134,20 @@ def held_actions(game: Game, count: int, steps: int, rng: np.random.Generator) -
 
 def roll_out(
     model: WorldModel,
-    game: Game,
     heldout: HeldOut,
     moments: Sequence[Moment],
+    actions: np.ndarray,
     play: Callable[[np.ndarray, WorldState, np.ndarray, imagine.Settings], Sequence[T]],
     *,
-    length: int,
     rng: np.random.Generator,
     settings: imagine.Settings,
 ) -> list[T]:
-    """What `play` answers for each of so many worlds, which begin at held-out moments, under random held actions.
+    """What `play` answers for each of so many worlds, which begin at held-out moments, with seeds of their own.
 
-    play: (the real frames (B, K, H, W, 3) that B worlds remember, their state, their actions (B, length), settings of
-    the batch) -> one answer a world.
+    actions: native, (count, length). play: (the real frames (B, K, H, W, 3) that B worlds remember, their state, their
+    actions (B, length), settings of the batch) -> one answer a world.
     """
     frames, past = heldout.context(moments, model.info.window_frames)
-    actions = held_actions(game, len(moments), length, rng)
     seeds = rng.integers(2**31, size=len(moments))
 
     def work(part: slice, settings: imagine.Settings) -> Sequence[T]:
@@ -200,36 +167,39 @@ def measure_stability(
     rng: np.random.Generator,
     settings: imagine.Settings,
 ) -> dict[str, float | int]:
-    """Imagine rollouts under random held actions and judge each: counts of collapses, the state of their ends, and how
-    often they end and what they pay beside random play of the real game."""
+    """Imagine rollouts under random held actions and judge each: counts of collapses (`collapsed_shown`: by what is
+    painted up to an end), the state of their ends, and how often they end and what they pay beside random play of the
+    real game."""
 
     def play(
         openings: np.ndarray, state: WorldState, actions: np.ndarray, settings: imagine.Settings
-    ) -> list[tuple[Signs, np.ndarray, Pay]]:
+    ) -> list[tuple[Watch, Pay]]:
         played = imagine.play_outcomes(model, state, actions, settings)
-        return [
-            (judge.signs(frames, opening), frames[-BLOCK:].copy(), Pay.of(rewards, ended))
-            for frames, opening, rewards, ended in zip(
-                played.frames, openings, played.rewards, played.ended, strict=True
-            )
-        ]
+        watched = [Watch(judge.signs, opening) for opening in openings]
+        for one, frames, ended in zip(watched, played.frames, played.ended, strict=True):
+            one.see(frames, ended)
+        pays = (Pay.of(*each) for each in zip(played.rewards, played.ended, strict=True))
+        return [*zip(watched, pays, strict=True)]
 
     past = model.info.window_frames
     future = min(length, heldout.room(rollouts, past=past))  # what was recorded there is not compared with
     moments = heldout.moments(rollouts, past=past, future=max(future, 1), rng=rng)
-    played = roll_out(model, judge.game, heldout, moments, play, length=length, rng=rng, settings=settings)
-    signs, ends, pays = zip(*played, strict=True)
-    found = [collapse_reasons(sign, judge.limits) for sign in signs]
+    actions = held_actions(judge.game, rollouts, length, rng)
+    played = roll_out(model, heldout, moments, actions, play, rng=rng, settings=settings)
+    watched, pays = zip(*played, strict=True)
+    signs = [each for one in watched for each in one.signs]
+    found = [collapse_reasons(each, judge.limits) for each in signs]
     counts = Counter(reason for reasons in found for reason in reasons)
     return {
         "collapsed": sum(map(bool, found)),
+        "collapsed_shown": sum(bool(collapse_reasons(each, judge.limits)) for one in watched for each in one.shown),
         "rollouts": rollouts,
         "rollout_steps": length,
         **{f"collapsed_{name}": counts[name] for name in REASONS},
-        "rollouts_with_predicted_end": sum(each.ended for each in pays),
+        "rollouts_ended": sum(each.ended for each in pays),
         **rates("rollout", pays),
         **rates("real_random", _real_pays(heldout)),
-        **judge.against_real(ends, moments),
+        **compare_ends([one.end for one in watched], judge.game, judge.reference, heldout, moments, actions, rng=rng),
         "nearest_real_db_min": min(sign.farthest_db for sign in signs),
         "still_steps_max": max(sign.still_steps for sign in signs),
         "stuck_steps_max": max(sign.stuck_steps for sign in signs),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -68,6 +69,18 @@ class Game(ABC):
 
         Raises ValueError for an action the game does not have, RuntimeError after the end or before a reset.
         """
+
+    def last_frames(self, actions: Iterable[Any], count: int) -> np.ndarray:
+        """Play native actions, up to the end of the episode, and return the last `count` of the frames they lead to,
+        (n, height, width, 3) uint8: fewer where fewer were played. For adapters whose drawing takes long to override.
+        """
+        shown: deque[np.ndarray] = deque(maxlen=count)
+        for action in actions:
+            frame, _, ended = self.step(action)
+            shown.append(frame)
+            if ended:
+                break
+        return np.stack(shown) if shown else np.empty((0, self.height, self.width, 3), np.uint8)
 
     @abstractmethod
     def save(self) -> Any:

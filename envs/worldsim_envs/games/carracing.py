@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,17 +87,22 @@ class CarRacing(GymnasiumGame):
         return self._frame.copy()
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool]:
-        action = self.actions.encode(action)
-        if action.shape != (self.actions.size,):
-            raise ValueError(f"action has shape {action.shape}; give one vector ({self.actions.size},)")
-        if self._ended:
-            raise RuntimeError("there is no episode to step; call reset(seed) first")
-        before = self.env.unwrapped.tile_visited_count
-        for _ in range(SKIP):
-            if not self._ended:
-                self._drive(action)
+        tiles = self._go(action)
         self._frame = self._look(None)
-        return self._frame.copy(), float(self.env.unwrapped.tile_visited_count - before), self._ended
+        return self._frame.copy(), float(tiles), self._ended
+
+    def last_frames(self, actions: Iterable[Any], count: int) -> np.ndarray:
+        """As `Game.last_frames`, drawing only those: first all is driven unseen, to see where it ends, then again."""
+        actions, start = [*actions], self.save()
+        played = 0
+        while played < len(actions) and (played == 0 or not self._ended):
+            self._go(actions[played])
+            played += 1
+        unseen = max(0, played - count)
+        self.restore(start)
+        for action in actions[:unseen]:
+            self._go(action)
+        return super().last_frames(actions[unseen:played], count)
 
     def save(self) -> Drive:
         if self._frame is None:
@@ -152,6 +157,19 @@ class CarRacing(GymnasiumGame):
         rest = self.actions.vector()
         for _ in range(ZOOM_SCREENS * zoom):
             self._drive(rest)
+
+    def _go(self, action: Any) -> int:
+        """One step, unseen; returns the road tiles that it touched first."""
+        action = self.actions.encode(action)
+        if action.shape != (self.actions.size,):
+            raise ValueError(f"action has shape {action.shape}; give one vector ({self.actions.size},)")
+        if self._ended:
+            raise RuntimeError("there is no episode to step; call reset(seed) first")
+        before = self.env.unwrapped.tile_visited_count
+        for _ in range(SKIP):
+            if not self._ended:
+                self._drive(action)
+        return self.env.unwrapped.tile_visited_count - before
 
     def _drive(self, action: np.ndarray) -> None:
         _, _, terminated, truncated, _ = self.env.unwrapped.step(action)

@@ -14,6 +14,7 @@ Step = tuple[np.ndarray, float, bool]
 """What `Game.step` returns: frame, reward, whether the episode ended."""
 
 REDUCTION = 8  # pixels of a frame's side for one token of the network
+LAST = 4  # frames asked of `last_frames`
 
 
 def check_game(kind: type[Game], *, steps: int = 60, seed: int = 0) -> None:
@@ -54,6 +55,9 @@ def _check_play(game: Game, policy: str, steps: int, seed: int) -> None:
         raise ValueError(f"{game.name} does not repeat itself: the same seed and actions gave other frames or rewards")
     if not _same(_go_on(game, [(game.restore(saved), *played[half][1:])], actions[half:]), played[half:]):
         raise ValueError(f"{game.name} does not go on alike from a saved state; override save and restore")
+    game.restore(saved)
+    if not np.array_equal(game.last_frames(actions[half:], LAST), [frame for frame, *_ in played[half + 1 :]][-LAST:]):
+        raise ValueError(f"{game.name} shows other frames in last_frames than in step; its own last_frames is wrong")
 
 
 def _go_on(game: Game, shown: list[Step], actions: list[Any]) -> list[Step]:

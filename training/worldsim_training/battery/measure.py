@@ -13,7 +13,7 @@ from worldsim_envs.games import Game
 from worldsim_training import imagine, stability
 from worldsim_training.battery.determinism import measure_determinism
 from worldsim_training.battery.drift import measure_drift
-from worldsim_training.battery.feature_tests import Looks, played_looks
+from worldsim_training.battery.feature_tests import played_looks, score_ends
 from worldsim_training.battery.ledger import Figures, Ledger
 from worldsim_training.battery.simulator import RealSimulator, WorldSimulator
 from worldsim_training.battery.students import losses
@@ -127,22 +127,26 @@ class Battery:
 
     def _drift(self, number: int, rollouts: int, length: int) -> Figures:
         rng = np.random.default_rng([self.seed, 6, number])
-        looks, refused = self._random_looks(rollouts)
-        amount = {"rollouts": rollouts, "length": length, "looks": looks}
+        refused: Figures = {}
+
+        def score(ends: np.ndarray) -> Figures:
+            try:
+                return self._end_features(ends)
+            except ValueError as error:
+                refused["refused_end_features"] = str(error)
+                return {}
+
+        amount = {"rollouts": rollouts, "length": length, "score": score}
         return measure_drift(self.model, self.judge, self.heldout, **amount, rng=rng, settings=self.settings) | refused
 
-    def _random_looks(self, rollouts: int) -> tuple[Looks | None, Figures]:
-        """What the features of real frames under random actions are, to compare the ends of rollouts with, or why that
-        is not known."""
+    def _end_features(self, ends: np.ndarray) -> Figures:
+        """How far the features of these frames are from those of real ones under random actions."""
         if "features" not in self.extent.instruments:
-            return None, {}
+            return {}
+        if self.bench.looks is None:
+            raise ValueError(self.bench.refused["features"])
         played = [i for i, policy in enumerate(self.heldout.policies) if policy == "random"]
-        try:
-            if self.bench.looks is None:
-                raise ValueError(self.bench.refused["features"])
-            return played_looks(self.bench.looks, [*self.heldout.cut(played, BLOCK)], rollouts), {}
-        except ValueError as error:
-            return None, {"refused_end_features": str(error)}
+        return score_ends(played_looks(self.bench.looks, [*self.heldout.cut(played, BLOCK)], len(ends)), ends)
 
     def _set_up(self, size: Size, names: Sequence[str]) -> Bench:
         past = self.model.info.window_frames

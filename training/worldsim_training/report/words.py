@@ -83,10 +83,12 @@ def number(value: object) -> str:
 
 
 def out_of(key: str, figures: Mapping[str, object]) -> str:
-    """Of how many rollouts a figure counts some, as " of 24"; nothing where it counts none."""
+    """Of how many rollouts a figure counts some, as " of 24", and how many of the collapsed a player saw where worlds
+    ended some; nothing where it counts none."""
     kind = re.search(r"(collapsed|far)$", key)
     total = figures.get(key[: kind.start()] + "rollouts") if kind else None
-    return "" if total is None else f" of {total}"
+    shown = figures.get(f"{key}_shown") if kind and figures.get(key[: kind.start()] + "rollouts_ended") else None
+    return "" if total is None else f" of {total}" + ("" if shown is None else f", {shown} before an end")
 
 
 def opened(figures: Mapping[str, object]) -> str:
