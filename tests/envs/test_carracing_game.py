@@ -80,3 +80,19 @@ def test_the_last_frames_of_a_drive_off_the_field_are_those_before_its_end(game)
         game.last_frames(drive, 3)
     game.restore(start)
     assert game.last_frames([], 3).shape == (0, 96, 96, 3)
+
+
+@pytest.mark.parametrize("seed", [1, 9])
+def test_the_leaver_drives_over_the_edge_of_the_field_where_the_round_ends(game, seed):
+    from gymnasium.envs.box2d.car_racing import PLAYFIELD
+
+    rng = np.random.default_rng(seed)
+    leave, frame, ended, steps = game.policies()["leaver"](rng), game.reset(seed), False, 0
+    black = [(frame[:80] == 0).all(axis=-1).mean()]
+    while not ended and steps < game.max_episode_steps:
+        frame, _, ended = game.step(leave(game))
+        black.append((frame[:80] == 0).all(axis=-1).mean())
+        steps += 1
+    assert ended and steps < game.max_episode_steps
+    assert black[0] == 0 and black[-1] > 0.3  # what is beyond the field is black
+    assert np.abs(game.car()[0]).max() > PLAYFIELD

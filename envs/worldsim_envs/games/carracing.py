@@ -135,9 +135,9 @@ class CarRacing(GymnasiumGame):
 
     @classmethod
     def policies(cls) -> Mapping[str, PolicyFactory]:
-        from worldsim_envs.games.carracing_policies import Driver, drifting
+        from worldsim_envs.games.carracing_policies import Driver, Leaver, drifting
 
-        return {"mixed": drifting, "driver": Driver, "random": HeldRandom}
+        return {"mixed": drifting, "driver": Driver, "random": HeldRandom, "leaver": Leaver}
 
     def road(self) -> np.ndarray:
         """Middle line of the track, (N, 2) in metres, in driving order."""

@@ -10,6 +10,7 @@ from worldsim_envs.games.policies import HeldRandom, Switching
 
 LOOK_AHEAD_SECONDS = 0.35
 TILE_METRES = 3.5
+AWAY_METRES = 1000.0  # beyond the field from anywhere in it
 
 
 class Driver:
@@ -43,6 +44,27 @@ class Driver:
 def drifting(rng: np.random.Generator) -> Policy:
     """Drivers who lose and find the road: random actions and the driver in turn."""
     return Switching(rng, (HeldRandom, Driver, Driver))
+
+
+class Leaver:
+    """Leaves the track for the edge of the field, now and then along it or back, and at last drives over it."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.pace = float(rng.uniform(15.0, 40.0))
+        self.left, self.goal = 0, np.zeros(2)
+
+    def __call__(self, game: CarRacing) -> np.ndarray:
+        place, nose, speed = game.car()
+        if self.left == 0:
+            self.left = int(self.rng.integers(30, 90))
+            outward = np.arctan2(place[1], place[0])
+            aside = self.rng.uniform(-0.7, 0.7) if self.rng.random() < 0.7 else self.rng.uniform(-np.pi, np.pi)
+            self.goal = place + AWAY_METRES * np.array([np.cos(outward + aside), np.sin(outward + aside)])
+        self.left -= 1
+        turn = _bearing(self.goal - place, nose)
+        gas = 0.6 * float(np.clip(0.1 * (self.pace - speed), 0, 1)) * (1 - 0.6 * min(1, abs(turn)))
+        return np.array([np.clip(turn, -1, 1), gas, 0], np.float32)
 
 
 def _bearing(way: np.ndarray, nose: np.ndarray) -> float:
