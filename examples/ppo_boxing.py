@@ -376,10 +376,9 @@ def read_arguments() -> tuple[Config, argparse.Namespace]:
     parser.add_argument("--test", action="store_true", help="only test the policy in OUT/policy")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     args = parser.parse_args()
-    if min(args.frames, args.num_envs, args.rollout, args.episodes, args.episode_steps, args.stack, args.moments) < 1:
-        parser.error("frames, num-envs, rollout, episodes, episode-steps, stack and moments are numbers from 1")
-    if args.branch_steps < 1:
-        parser.error("--branch-steps is a number from 1")
+    for name in ("frames", "num_envs", "rollout", "episodes", "episode_steps", "stack", "moments", "branch_steps"):
+        if (number := getattr(args, name)) < 1:
+            parser.error(f"--{name.replace('_', '-')} is {number}; give a number from 1")
     if args.real and args.openings:
         parser.error("--openings are for the imagined game, not for --real")
     if args.denoising not in NOMINAL_STEPS:

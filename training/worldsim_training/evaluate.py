@@ -14,7 +14,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import os
 import platform
 import shlex
 import sys
@@ -28,6 +27,7 @@ import torch
 
 from worldsim.arguments import positive
 from worldsim.bench import cpu_name
+from worldsim.player.clip import make_room_for
 from worldsim.render import PremiumWorld, load_teacher
 from worldsim.world_model import WorldModel
 from worldsim.worlds import world_path
@@ -190,9 +190,7 @@ def _check_target(path: Path, option: str) -> None:
     if path.is_dir():
         example = path / ("eval" + {"--json": ".json", "--report": ".html"}[option])
         raise ValueError(f"'{path}' is a folder; give the name of a file, such as {example}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not os.access(path.parent, os.W_OK):
-        raise ValueError(f"folder '{path.parent}' cannot be written to; choose another {option}")
+    make_room_for(path)
 
 
 def _provenance(args: argparse.Namespace, model: WorldModel, game: Game) -> dict[str, str | bool | int]:
