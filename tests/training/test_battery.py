@@ -17,19 +17,9 @@ from worldsim_training.battery.ledger import Ledger
 from worldsim_training.battery.simulator import Past, RealSimulator, WorldSimulator
 from worldsim_training.battery.tryouts import Size
 from worldsim_training.battery.verdicts import judge as judge_figures
-from worldsim_training.heldout import Moment, record_heldout
+from worldsim_training.heldout import Moment
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def game():
-    return ToyGame()
-
-
-@pytest.fixture(scope="module")
-def heldout(game):
-    return record_heldout(game, split="validation", seed=0, episodes=3, max_steps=340, save_every=8)
 
 
 def test_the_real_simulator_plays_on_as_it_was_recorded(game, heldout):

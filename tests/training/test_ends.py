@@ -2,26 +2,15 @@
 
 import numpy as np
 import pytest
-from toy_game import ToyGame
 
 from worldsim_training.collapse import BLOCK, Reference
 from worldsim_training.ends import compare_ends, play_on
-from worldsim_training.heldout import Moment, record_heldout
+from worldsim_training.heldout import Moment
 from worldsim_training.mutants import blurred
 from worldsim_training.stability import held_actions
 
 STEPS, ROLLOUTS = 150, 6
 RATIOS = [f"end_{name}_ratio" for name in ("motion", "sharpness", "saturation")]
-
-
-@pytest.fixture(scope="module")
-def game():
-    return ToyGame()
-
-
-@pytest.fixture(scope="module")
-def heldout(game):
-    return record_heldout(game, split="validation", seed=0, episodes=3, max_steps=340, save_every=8)
 
 
 @pytest.fixture(scope="module")

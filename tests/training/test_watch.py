@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from toy_game import ToyGame
 from toy_worlds import RealWorld
 
 from worldsim.world_model import Step
 from worldsim_training import imagine, stability
 from worldsim_training.battery import drift
 from worldsim_training.collapse import BLOCK
-from worldsim_training.heldout import record_heldout
 from worldsim_training.watch import Watch
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,16 +32,6 @@ class EndingWorld(RealWorld):
         over = state.played > self.steps
         frame = torch.zeros_like(step.frame) if over else step.frame
         return Step(frame, step.reward, torch.full_like(step.ended, state.played == self.steps))
-
-
-@pytest.fixture(scope="module")
-def game():
-    return ToyGame()
-
-
-@pytest.fixture(scope="module")
-def heldout(game):
-    return record_heldout(game, split="validation", seed=0, episodes=3, max_steps=340, save_every=8)
 
 
 @pytest.fixture(scope="module")
