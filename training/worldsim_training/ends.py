@@ -35,19 +35,22 @@ def compare_ends(
     the distance of the mean histograms. A real game that ends before its last action shows the 64 frames up to its end.
     Where either shows fewer the rollout is left out; without any other the answer is empty.
     """
-    real = [play_on(game, heldout, *each) for each in zip(moments, actions, strict=True)]
-    kept = [i for i, frames in enumerate(real) if len(frames) == len(ends[i]) == BLOCK]
-    if not kept:
+    episodes, imagined, wanted = [], [], []
+    for end, moment, played in zip(ends, moments, actions, strict=True):
+        if len(end) == BLOCK and len(real := play_on(game, heldout, moment, played)) == BLOCK:
+            episodes.append(moment.episode)
+            imagined.append(_looks(end, reference))
+            wanted.append(_looks(real, reference))
+    if not episodes:
         return {}
-    imagined, wanted = ([_looks(frames[i], reference) for i in kept] for frames in (ends, real))
-    figures, episodes = {}, np.array([moments[i].episode for i in kept])
+    figures, groups = {}, np.array(episodes)
     for k, name in enumerate(STATISTICS):
         columns = [np.array([looks[k] for looks, _ in each]) for each in (imagined, wanted)]
         key = f"end_{name}_ratio"
         figures[key] = _ratio(*columns)
-        figures[f"{key}_low"], figures[f"{key}_high"] = metrics.bootstrap_interval(_ratio, episodes, *columns, rng=rng)
+        figures[f"{key}_low"], figures[f"{key}_high"] = metrics.bootstrap_interval(_ratio, groups, *columns, rng=rng)
     colours = [np.mean([histogram for _, histogram in each], axis=0) for each in (imagined, wanted)]
-    return figures | {"end_colour_emd": float(metrics.colour_distance(*colours)), "end_rollouts": len(kept)}
+    return figures | {"end_colour_emd": float(metrics.colour_distance(*colours)), "end_rollouts": len(episodes)}
 
 
 def play_on(game: Game, heldout: HeldOut, moment: Moment, actions: np.ndarray) -> np.ndarray:
@@ -56,7 +59,7 @@ def play_on(game: Game, heldout: HeldOut, moment: Moment, actions: np.ndarray) -
     heldout.resume(game, moment)
     shown = game.last_frames(actions, BLOCK)
     before = heldout.episodes[moment.episode].frames[: moment.frame + 1]
-    return np.concatenate([before, shown])[-BLOCK:]
+    return np.concatenate([before[-BLOCK:], shown])[-BLOCK:]
 
 
 def _looks(frames: np.ndarray, reference: Reference) -> tuple[tuple[float, ...], np.ndarray]:

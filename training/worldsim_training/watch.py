@@ -35,9 +35,9 @@ class Watch:
         self.signs.append(self._read(frames, self._opening))
         if self.over:
             return
-        lived = frames[: int(ended.argmax()) + 1] if ended.any() else frames
-        self.end = np.concatenate([self.end, lived[-BLOCK:]])[-BLOCK:].copy()
         self.over = bool(ended.any())
+        lived = frames[: int(ended.argmax()) + 1] if self.over else frames
+        self.end = np.concatenate([self.end, lived[-BLOCK:]])[-BLOCK:].copy()
         if len(lived) == len(frames):
             self.shown.append(self.signs[-1])
         elif len(seen := lived if len(lived) >= BLOCK else self.end) >= BLOCK:

@@ -95,9 +95,11 @@ class CarRacing(GymnasiumGame):
         """As `Game.last_frames`, drawing only those: first all is driven unseen, to see where it ends, then again."""
         actions, start = [*actions], self.save()
         played = 0
-        while played < len(actions) and (played == 0 or not self._ended):
-            self._go(actions[played])
+        for action in actions:
+            self._go(action)
             played += 1
+            if self._ended:
+                break
         unseen = max(0, played - count)
         self.restore(start)
         for action in actions[:unseen]:
