@@ -27,6 +27,7 @@ from torch import nn
 from torch.distributions import Categorical
 from tqdm import tqdm
 
+from worldsim.arguments import positive
 from worldsim.info import world_facts
 from worldsim.sampler import NOMINAL_STEPS
 from worldsim.world_model import WorldModel
@@ -40,6 +41,8 @@ from worldsim_training.dataset import Recording
 from worldsim_training.episodes import read_meta
 from worldsim_training.recorded_starts import recorded_starts
 
+COUNTS = ("frames", "num_envs", "rollout", "episode_steps", "stack", "moments", "branch_steps")
+"""Settings that are whole numbers from 1."""
 KEEP_EVERY = 20
 """Updates between two checkpoints."""
 
@@ -365,20 +368,16 @@ def read_arguments() -> tuple[Config, argparse.Namespace]:
     parser.add_argument("--game", help="the real game's adapter (default: the one of the world's game)")
     for name, value in asdict(Config()).items():
         if name not in ("world", "real", "game"):
-            parser.add_argument(
-                f"--{name.replace('_', '-')}", type=type(value), default=value, help=f"default: {value}"
-            )
+            kind = positive(int) if name in COUNTS else type(value)
+            parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=value, help=f"default: {value}")
     parser.add_argument("--out", type=Path, default=Path("runs/ppo"), help="folder of the run (default: runs/ppo)")
     parser.add_argument(
         "--beside", type=Path, nargs="*", default=[], help="finished runs for the table and the picture"
     )
-    parser.add_argument("--episodes", type=int, default=100, help="real games of the test (default: 100)")
+    parser.add_argument("--episodes", type=positive(int), default=100, help="real games of the test (default: 100)")
     parser.add_argument("--test", action="store_true", help="only test the policy in OUT/policy")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     args = parser.parse_args()
-    for name in ("frames", "num_envs", "rollout", "episodes", "episode_steps", "stack", "moments", "branch_steps"):
-        if (number := getattr(args, name)) < 1:
-            parser.error(f"--{name.replace('_', '-')} is {number}; give a number from 1")
     if args.real and args.openings:
         parser.error("--openings are for the imagined game, not for --real")
     if args.denoising not in NOMINAL_STEPS:
