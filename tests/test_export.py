@@ -109,17 +109,21 @@ def test_the_noise_is_the_same_bits_as_in_torch():
             assert np.array_equal(stream.draw(shape, table), expected.draw(shape)[0].numpy())
 
 
-def test_ends_that_are_drawn_fall_where_they_fall_in_torch(world, folders):
+@pytest.mark.parametrize(("odds", "paid"), [(-0.7, None), (-0.7, -100.0), (0.7, -100.0)])
+def test_ends_that_are_drawn_fall_and_pay_as_they_do_in_torch(world, folders, odds, paid):
     exported = OnnxWorld(folders / "fp32", threads=1)
-    drawing = WorldModel(replace(world.info, draws_ends=True), world.actions, world.denoiser, world.heads, world.starts)
-    seeds, odds = [*range(60), -3, 2**64 + 9], -0.7
+    info = replace(world.info, draws_ends=True, drawn_end_reward=paid)
+    exported.info |= {"drawn_end_reward": paid}
+    drawing = WorldModel(info, world.actions, world.denoiser, world.heads, world.starts)
+    seeds = [*range(60), -3, 2**64 + 9]
     stream = NoiseStream.of(seeds)
     stream.draw((5, 7))
-    right = drawing.ended(torch.full((len(seeds),), odds), stream)
+    right = drawing.outcome(torch.ones(len(seeds)), torch.full((len(seeds),), odds), stream)
     state = exported.reset()
     state.noise.draw((5, 7), exported.quantiles)
-    told = [exported._draws_end(odds, replace(state.noise, seed=seed)) for seed in seeds]
-    assert told == right.tolist() and 5 < sum(told) < len(told) - 5
+    rewards, ended = zip(*(exported._drawn(1.0, odds, replace(state.noise, seed=seed)) for seed in seeds), strict=True)
+    assert [*rewards] == right[0].tolist() and [*ended] == right[1].tolist()
+    assert 5 < sum(ended) < len(ended) - 5
 
 
 def test_a_clone_of_an_exported_worlds_state_is_a_save_state(folders):

@@ -36,6 +36,22 @@ def test_read_takes_the_likeliest_reward_and_the_ends_log_odds(head):
     assert torch.equal(odds, end)
 
 
+def test_a_head_learns_new_rewards_and_forgets_none(head):
+    grown = head.with_rewards((0.0, 1.0, 3.0))
+    assert grown.config.rewards == (-1.0, 0.0, 1.0, 2.0, 3.0) and head.config.rewards == VALUES
+    (before, after), old = frames(8), [0, 1, 3]
+    (logits, end), (wider, same_end) = head(before, after), grown(before, after)
+    torch.testing.assert_close(wider[:, old], logits)
+    torch.testing.assert_close(same_end, end)
+    assert wider[:, [2, 4]].abs().max() > 0
+
+
+def test_a_head_that_knows_all_rewards_stays_as_it_is(head):
+    same = head.with_rewards((2.0, 0.0))
+    assert same.config.rewards == VALUES
+    assert all(torch.equal(here, there) for here, there in zip(same.parameters(), head.parameters(), strict=True))
+
+
 def test_the_order_of_the_frames_matters(head):
     before, after = frames(4)
     assert not torch.allclose(head(before, after)[0], head(after, before)[0])

@@ -276,6 +276,15 @@ def test_a_world_that_draws_its_ends_has_as_many_as_the_head_expects_and_the_fra
     assert torch.equal(frames, right) and not never.any()
 
 
+def test_an_end_that_comes_by_chance_pays_what_the_world_says_and_no_other_step_does(world):
+    info = {"draws_ends": True, "drawn_end_reward": -100.0}
+    for probability, paid in ((0.3, -100.0), (0.8, 0.0)):  # an end that is likelier than not is the head's own to pay
+        drawing = under_steady_heads(world, probability, **info)
+        _, rewards, ended = play(drawing, drawing.reset(*past_of(40), range(40)), actions_of(40, 10))
+        assert ended.any() and not ended.all()
+        assert torch.equal(rewards, torch.where(ended, paid, 0.0))
+
+
 def test_drawn_ends_are_the_worlds_own_in_any_place_of_a_batch(world):
     drawing, actions = under_steady_heads(world, 0.5, draws_ends=True), actions_of(6, 20)
     ended = play(drawing, drawing.reset(*past_of(6), range(6)), actions)[2]

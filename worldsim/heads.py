@@ -61,6 +61,18 @@ class OutcomeHead(ModelMixin, ConfigMixin):
         """The likeliest reward value and the log-odds of the episode's end, both (B,) float32."""
         return likeliest(*self(before, after), self.config.rewards)
 
+    def with_rewards(self, rewards: Sequence[float]) -> OutcomeHead:
+        """A head that tells these reward values apart, too: this one's weights, and fresh ones for what is new."""
+        known, wanted = self.config.rewards, tuple(sorted({*self.config.rewards, *rewards}))
+        form = {name: value for name, value in self.config.items() if not name.startswith("_")}
+        head = OutcomeHead(**form | {"rewards": wanted})
+        rows = torch.tensor([*(wanted.index(reward) for reward in known), len(wanted)])  # the last row is the end's
+        last = f"net.{len(self.net) - 1}."
+        fresh, learnt = head.state_dict(), self.state_dict()
+        grown = {key: fresh[key].index_copy(0, rows, learnt[key]) for key in learnt if key.startswith(last)}
+        head.load_state_dict(learnt | grown)
+        return head
+
 
 def before_of(past: Tensor) -> Tensor:
     """What a head is shown beside the new frame, of the last `lag` frames (B, lag, C, H, W), oldest first: the last one

@@ -41,7 +41,7 @@ class LateCommit:
         reward, odds = model.reader.read(model.codec.encode(before_of(state.past)), after)
         self._owed = after, action
         state.show(frame)
-        return Step(frame, reward.masked_fill(~sound, torch.nan), model.ended(odds, state.noise))
+        return Step(frame, *model.outcome(reward.masked_fill(~sound, torch.nan), odds, state.noise))
 
     @torch.no_grad()
     def settle(self) -> WorldState:

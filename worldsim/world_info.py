@@ -11,7 +11,12 @@ from PIL import Image
 
 from worldsim.sampler import NOMINAL_STEPS, step_sigmas
 
-LATER_FIELDS = {"draws_ends", "kept_sigma", "still_levels"}  # of WorldInfo, which worlds saved before them lack
+LATER_FIELDS = {
+    "draws_ends",
+    "drawn_end_reward",
+    "kept_sigma",
+    "still_levels",
+}  # of WorldInfo, which worlds saved before them lack
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,9 @@ class WorldInfo:
     draws_ends: bool = False
     """Whether an episode ends by chance, as often as the head thinks that it may, and not where that is likelier than
     not. So it is in a game whose end hangs on what no frame shows, such as the player's health."""
+    drawn_end_reward: float | None = None
+    """What the step pays whose end came by chance, against the head's own guess, as the source game pays for a death
+    that nobody sees coming. None: what the head reads off the frame."""
     kept_sigma: float = 0.0
     """Up to this noise level the last denoising call of a frame leaves its keys and values as the frame's memory, so
     that no pass has to write clean ones. Above it, and for frames that no call painted, one does. A frame that held a

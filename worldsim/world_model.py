@@ -191,13 +191,18 @@ class WorldModel:
         reward, odds = commit(frame, before_of(state.past), self._sent(action), state.cache, is_pending)
         state.painted = None
         state.show(frame)
-        return Step(frame, reward, self.ended(odds, state.noise))
+        return Step(frame, *self.outcome(reward, odds, state.noise))
 
-    def ended(self, odds: Tensor, noise: NoiseStream) -> Tensor:
-        """(B,) bool: which worlds end at these log-odds (B,), with a noise that stands where their frames left it."""
+    def outcome(self, reward: Tensor, odds: Tensor, noise: NoiseStream) -> tuple[Tensor, Tensor]:
+        """Reward (B,) and end (B,) bool of worlds whose heads read this reward and these log-odds of an end, (B,) each,
+        with a noise that stands where their frames left it."""
         if not self.info.draws_ends:
-            return odds > 0
-        return torch.special.ndtr(noise.apart(END_STREAM).draw(())) < odds.sigmoid()
+            return reward, odds > 0
+        ended = torch.special.ndtr(noise.apart(END_STREAM).draw(())) < odds.sigmoid()
+        paid = self.info.drawn_end_reward
+        if paid is not None:
+            reward = torch.where(ended & (odds <= 0) & ~reward.isnan(), paid, reward)
+        return reward, ended
 
     def _paint(self, paint: engine.Paint, sampler: Sampler, state: WorldState, action: Tensor) -> tuple[Tensor, Tensor]:
         """What `paint` answers; the state has the frame noted that may be kept, none where painting fails."""

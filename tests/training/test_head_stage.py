@@ -21,20 +21,23 @@ def test_a_game_with_too_many_different_rewards_is_refused_before_its_head_is_tr
         run(tmp_path, data, stage="outcomes")
 
 
-def test_a_head_can_be_trained_on_and_one_of_other_rewards_is_refused(finished, tmp_path):
+def test_a_head_can_be_trained_on_and_learns_rewards_that_are_new_to_it(finished, tmp_path, capsys):
     start = finished / "run" / "outcomes" / "network"
     shutil.copytree(finished / "run" / "consistency", tmp_path / "run" / "consistency")
     changes = (f"world.data.folder={finished / 'data'}", "world.outcomes.loop.learning_rate=1e-60")
     assert run(tmp_path, *changes, f"world.outcomes.init={start}", stage="outcomes")
     (there,), (here,) = (list(weights(path).values()) for path in (start, tmp_path / "run/outcomes/network"))
     assert there == here
-    config = json.loads((start / "config.json").read_text())
     other = shutil.copytree(start, tmp_path / "other")
     assert run(tmp_path, *changes, f"world.outcomes.init={other}", stage="outcomes")  # the same head in another place
+    assert "new to the head" not in capsys.readouterr().out
+    config = json.loads((start / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"rewards": [0.0, 2.0]}))
     shutil.rmtree(tmp_path / "run" / "outcomes")
-    with pytest.raises(ValueError, match=r"other has rewards \[0.0, 2.0\]; this recording asks for \(0.0, 1.0\)"):
-        run(tmp_path, *changes, f"world.outcomes.init={other}", stage="outcomes")
+    assert run(tmp_path, *changes, f"world.outcomes.init={other}", stage="outcomes")
+    assert f"outcomes: rewards 1 are new to the head in {other}" in capsys.readouterr().out
+    grown = json.loads((tmp_path / "run" / "outcomes" / "network" / "config.json").read_text())
+    assert grown["rewards"] == [0.0, 1.0, 2.0]
 
 
 def test_a_head_that_was_trained_on_is_finished_wherever_the_one_that_it_began_from_has_gone(finished, tmp_path):

@@ -15,6 +15,7 @@ from PIL import Image
 from tiny_run import run, settings, weights, written
 
 from worldsim.world_model import WorldModel
+from worldsim_envs import games
 from worldsim_training import __main__, checkpoint, dmd, journal, loop
 from worldsim_training.collect import CollectConfig, collect
 from worldsim_training.gates import GateFailed
@@ -41,6 +42,29 @@ def test_start_states_are_held_out_and_their_actions_lead_from_frame_to_frame(fi
         game.restore((int(columns.min()), int(rows.min()), 0))
         for action, frame in zip(actions, frames[1:], strict=True):
             np.testing.assert_array_equal(game.step(action)[0], frame)
+
+
+def test_how_a_world_plays_is_what_its_configuration_says(finished, tmp_path):
+    for stage in ("consistency", "outcomes"):
+        shutil.copytree(finished / "run" / stage, tmp_path / "run" / stage)
+    asked = {"default_steps": 4, "draws_ends": True, "drawn_end_reward": -3.0, "still_levels": 2}
+    changes = [f"world.{name}={value}" for name, value in asked.items()]
+    assert run(tmp_path, f"world.data.folder={finished / 'data'}", *changes, stage="export")
+    info = WorldModel.from_pretrained(tmp_path / "run" / "world").info
+    assert {name: getattr(info, name) for name in asked} == asked
+
+
+def test_start_states_are_moments_of_the_policies_asked_for(finished, tmp_path, monkeypatch):
+    monkeypatch.setitem(games.GAMES, "dot", InverseDotGame)
+    for stage in ("consistency", "outcomes"):
+        shutil.copytree(finished / "run" / stage, tmp_path / "run" / stage)
+    many = "world.data.frames=1000"  # so that each policy has a held-out episode
+    assert run(tmp_path, many, stage="collect")
+    moved = {}
+    for policies in ("[]", "[still]"):
+        assert run(tmp_path, many, f"world.start_policies={policies}", "world.starts=16", stage="export")
+        moved[policies] = WorldModel.from_pretrained(tmp_path / "run" / "world").starts.actions.any()
+    assert moved == {"[]": True, "[still]": False}
 
 
 def test_every_stage_leaves_its_configuration_scores_and_pictures(finished):

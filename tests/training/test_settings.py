@@ -20,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("dot_game")
         (("stage=dmd",), "world.dmd.loop.steps is 0, which leaves stage dmd out; set it to at least 1"),
         (("world.release=best",), "world.release is 'best'; use one of distillation, dmd"),
         (("world.default_steps=3",), "world.default_steps is 3; use 1, 2 or 4"),
+        (("world.start_policies=[nobody]",), "world.start_policies has nobody; this world's are "),
         (("world.distillation=lcm",), "world.distillation is 'lcm'; use one of consistency, ode"),
         (("stage=teacher_forcing", "world.init=bidirectional"), "run stage=bidirectional to its end first"),
         (("world.consistency.solver=rk4",), "world.consistency.solver is 'rk4'; use one of euler, heun"),

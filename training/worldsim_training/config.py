@@ -216,6 +216,8 @@ class WorldConfig:
     """1, 2 or 4: network calls a frame of a play that asks for no other number."""
     draws_ends: bool = False
     """Whether episodes end by chance, for a game whose end no frame shows; see `worldsim.world_info.WorldInfo`."""
+    drawn_end_reward: float | None = None
+    """What such an end pays; none: what the head reads off the frame."""
     kept_sigma: float = 0.0
     """Up to this noise level the last call of a frame is its memory in play; learnt with `context.kept_share`."""
     still_levels: int = 0
@@ -236,6 +238,8 @@ class WorldConfig:
     buys sharpness and may cost accuracy, so that both stay candidates: compare their `validation.json` first."""
     starts: int = 16
     """Start states that are shipped, from the validation split."""
+    start_policies: tuple[str, ...] = ()
+    """Whose episodes they are moments of, by name; none: everybody's. Where random play wanders is a dull start."""
     init: str | None = None
     """Folder of a network to begin teacher forcing from, or `bidirectional`: this run's stage 0, which is then trained
     first. Fresh weights where not given."""

@@ -63,7 +63,7 @@ class Pipeline:
         self.validation = config.validation_on_cpu if self.device.type == "cpu" else config.validation
         self.started = processes.ask_first(time.monotonic)
         self.has_trained = False
-        self.recordings: dict[str, Recording] = {}
+        self.recordings: dict[tuple[str, tuple[str, ...]], Recording] = {}
         plan.check(config, self.validation)
 
     def run(self) -> bool:
@@ -174,13 +174,17 @@ class Pipeline:
             single_sigma=self.world.single_sigma,
             default_steps=self.world.default_steps,
             draws_ends=self.world.draws_ends,
+            drawn_end_reward=self.world.drawn_end_reward,
             kept_sigma=self.world.kept_sigma,
             still_levels=self.world.still_levels,
         )
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
         denoiser = self._load(self._released()).cpu()
         starts = recorded_starts(
-            self._recording("validation"), self.world.starts, self.world.model.window, self.world.data.seed
+            self._recording("validation", tuple(self.world.start_policies)),
+            self.world.starts,
+            self.world.model.window,
+            self.world.data.seed,
         )
         world = WorldModel(info, self.game.actions, denoiser, heads, starts)
         processes.ask_first(lambda: replace_folder(self.out / "world", world.save_pretrained))
@@ -312,12 +316,13 @@ class Pipeline:
     def _released(self) -> Path:
         return self._result("dmd") if self.world.release == "dmd" else self._distilled()
 
-    def _recording(self, split: str) -> Recording:
-        if split not in self.recordings:
-            folder = Path(self.world.data.folder)
+    def _recording(self, split: str, policies: tuple[str, ...] = ()) -> Recording:
+        if (split, policies) not in self.recordings:
+            folder, progress = Path(self.world.data.folder), processes.is_first()
             check_game(folder, read_meta(folder, self.world.game), self.game, split)
-            self.recordings[split] = Recording.load(folder, split, progress=processes.is_first())
-        return self.recordings[split]
+            recording = Recording.load(folder, split, policies=policies or None, progress=progress)
+            self.recordings[split, policies] = recording
+        return self.recordings[split, policies]
 
     def _clips(self, config: StageConfig, *, clip_frames: int = 0, **events: float) -> ClipSampler:
         length, loop_config = clip_frames or self.world.data.clip_frames, config.loop
@@ -356,15 +361,17 @@ class Pipeline:
         return placement.placed(network, self.device)
 
     def _head(self, config: OutcomesConfig, rewards: tuple[float, ...]) -> OutcomeHead:
-        """An outcome head for these rewards, fresh or from `init`. ValueError where that one is another's."""
+        """An outcome head for these rewards, fresh or from `init`. ValueError where that one is of another form."""
         if config.init is None:
             return OutcomeHead(**plan.head_form(self.world), rewards=rewards)
         plan.check_head(Path(config.init), self.world)
         head = OutcomeHead.from_pretrained(
             config.init, torch_dtype=torch.float32, low_cpu_mem_usage=False, use_safetensors=True
         )
-        plan.check_same(head.config, {"rewards": rewards}, f"the head in {config.init}", "this recording")
-        return head
+        if new := sorted({*rewards} - {*head.config.rewards}):
+            what = ", ".join(f"{reward:g}" for reward in new)
+            processes.ask_first(lambda: tqdm.write(f"outcomes: rewards {what} are new to the head in {config.init}"))
+        return head.with_rewards(rewards)
 
     def _result(self, stage: str) -> Path:
         return StageFolder(self.out / stage).network()

@@ -64,6 +64,9 @@ def check(config: TrainingConfig, validation: ValidationConfig) -> None:
         loop.check(getattr(world, stage).loop, f"world.{stage}.loop")
     _check_shares(config)
     _check_init(config)
+    players = world.data.policies or game_class(world.game).policies()
+    if unknown := [policy for policy in world.start_policies if policy not in players]:
+        raise ValueError(f"world.start_policies has {', '.join(unknown)}; this world's are {', '.join(players)}")
 
 
 def head_form(world: WorldConfig) -> dict[str, int]:

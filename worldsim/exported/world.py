@@ -166,16 +166,19 @@ class OnnxWorld:
         return {name.removeprefix("new."): array for name, array in self._graphs[graph](asked).items()}
 
     def _outcome(self, before: np.ndarray, after: np.ndarray, noise: Stream) -> tuple[float, bool]:
-        """As `worldsim.heads.likeliest`, and the end as `worldsim.world_model.WorldModel.ended`."""
+        """As `worldsim.heads.likeliest` and `worldsim.world_model.WorldModel.outcome`."""
         told = self._graphs["heads"]({"before": before, "after": after})
         logits, odds = told["reward_logits"][0], told["end_logit"][0]
         sound = np.isfinite(logits).all() and np.isfinite(odds)
-        ended = self._draws_end(float(odds), noise) if self.info.get("draws_ends") else odds > 0
-        return float(self.rewards[logits.argmax()]) if sound else float("nan"), bool(ended)
+        reward = float(self.rewards[logits.argmax()]) if sound else float("nan")
+        return self._drawn(reward, float(odds), noise) if self.info.get("draws_ends") else (reward, bool(odds > 0))
 
-    def _draws_end(self, odds: float, noise: Stream) -> bool:
+    def _drawn(self, reward: float, odds: float, noise: Stream) -> tuple[float, bool]:
         drawn = float(replace(noise, seed=noise.seed ^ END_STREAM).draw((), self.quantiles))
-        return math.erfc(-drawn / math.sqrt(2)) / 2 < 1 / (1 + math.exp(min(-odds, 700.0)))
+        ended = math.erfc(-drawn / math.sqrt(2)) / 2 < 1 / (1 + math.exp(min(-odds, 700.0)))
+        paid = self.info.get("drawn_end_reward")
+        by_chance = ended and odds <= 0 and not math.isnan(reward)
+        return (paid if by_chance and paid is not None else reward), ended
 
     def _levels(self, steps: int | None) -> tuple[float, ...]:
         steps = self.info["default_steps"] if steps is None else steps
