@@ -1,9 +1,11 @@
 """A clip and a contact sheet of a world, beside its source game where that is installed.
 
 The world starts after moments that the real game reached under random play; from there both get the same actions, and
-nothing else of the real game reaches the world. Agents: `random` (held 1 to 8 frames), `noop`, a .json file with a list
-of the game's own actions (repeated from its start), a .py file that defines act(observation, rng) -> action, where
-observation is the imagined frame (H, W, 3) uint8 and rng a numpy Generator, the .zip of Stable-Baselines3's PPO or
+nothing else of the real game reaches the world. With --real the real game alone is filmed, and the agent looks at it,
+as one that learnt in the world is tried. Agents: `random` (held 1 to 8 frames), `noop`, another of the policies that
+recordings are made by, such as take_cover's `dodger`, who knows the real game's state, a .json file with a list of the
+game's own actions (repeated from its start), a .py file that defines act(observation, rng) -> action, where
+observation is the frame on the screen (H, W, 3) uint8 and rng a numpy Generator, the .zip of Stable-Baselines3's PPO or
 A2C, or the folder of a policy that examples/ppo_boxing.py has trained.
 
 The clip is an .mp4, a .gif or a .webp. An mp4 is H.264 in yuv420p, which every common player opens; at an even scale
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +33,7 @@ from worldsim.replay import Replay, Round, describe
 from worldsim_envs.agents import Agent, load_agent
 from worldsim_envs.env import WorldEnv
 from worldsim_envs.games import Game, matching_game
+from worldsim_envs.games.base import Policy, PolicyFactory
 from worldsim_envs.games.past import real_past
 from worldsim_envs.pictures import Column, clip_frame, contact_sheet
 
@@ -57,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--agent",
         default="random",
-        help="random, noop, actions.json, agent.py, agent.zip or a policy's folder (default: random)",
+        help="random, noop, a policy of the game's recordings, actions.json, agent.py, agent.zip or a policy's folder"
+        " (default: random)",
     )
     parser.add_argument("--seconds", type=positive(float), default=20.0, help="length of the clip (default: 20)")
     parser.add_argument(
@@ -65,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sheet", type=Path, help="the contact sheet (default: beside the clip, as .png)")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="write a replay file of the session here too")
+    parser.add_argument("--real", action="store_true", help="the real game alone, where it is installed")
     parser.add_argument("--seed", type=natural, default=0, help="of start, agent and noise (default: 0)")
     parser.add_argument("--steps", type=int, help="denoising steps a frame: 1, 2 or 4 (default: the world's own)")
     parser.add_argument("--scale", type=_even, default=6, help="clip pixels a game pixel, even, 2..16 (default: 6)")
@@ -79,14 +84,19 @@ def run(args: argparse.Namespace) -> int:
     check_clip_name(args.out)
     if sheet.suffix != ".png":
         raise ValueError(f"cannot write {str(sheet)!r}; give a name that ends in .png")
+    if args.real and args.replay is not None:
+        raise ValueError("a replay file holds an imagined session; leave out --replay or --real")
     env = WorldEnv(args.world, steps=args.steps, device=args.device, compile=args.compile)
     starts_rng, agent_rng = np.random.default_rng(args.seed).spawn(2)
-    agent = load_agent(args.agent, env, agent_rng)
+    own = _own_policies(env, args.game).get(args.agent)
+    agent = None if own else load_agent(args.agent, env, agent_rng)
     for path in (args.out, sheet):
         make_room_for(path)
     length = max(round(args.seconds * env.metadata["render_fps"]), 1)
-    with _source_game(env, args.game) as game:
-        scenes = film(env, game, agent, length, starts_rng)
+    with _source_game(env, args.game, needed=bool(args.real or args.game or own)) as game:
+        if own:
+            agent = _insider(own(agent_rng), game)
+        scenes = film(env, game, agent, length, starts_rng, imagined=not args.real)
     write_clip(args.out, scenes, env, args.scale)
     if args.replay is not None:
         session(scenes, env, args.world, args.device).save(args.replay)
@@ -96,15 +106,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def film(env: WorldEnv, game: Game | None, agent: Agent, length: int, rng: np.random.Generator) -> list[Scene]:
-    """Play `length` frames in the world and, where `game` is given, in the real game under the same actions.
+def film(
+    env: WorldEnv, game: Game | None, agent: Agent, length: int, rng: np.random.Generator, *, imagined: bool = True
+) -> list[Scene]:
+    """Play `length` frames in the world, in the real game where `game` is given, or in both under the same actions.
 
-    Where either ends its episode a new scene begins. Equal generators give equal scenes.
+    The agent looks at the imagined frames, or at the real ones where there are no others. Where either ends its episode
+    a new scene begins. Equal generators give equal scenes.
     """
     scenes: list[Scene] = []
     with tqdm(total=length, desc="recording", unit="frame") as progress:
         while progress.n < length:
-            scenes.append(_begin(env, game, rng))
+            scenes.append(_begin(env, game, rng, imagined))
             ended = False
             while progress.n < length and not ended:
                 ended = _continue(scenes[-1], env, game, agent)
@@ -127,24 +140,45 @@ def write_clip(path: Path, scenes: Sequence[Scene], env: WorldEnv, scale: int) -
 def write_sheet(path: Path, scene: Scene, env: WorldEnv, origin: str) -> None:
     """Write the contact sheet of a scene: its first 16 frames one by one, then the whole way to its end."""
     fps, name = env.metadata["render_fps"], titled(env.model.info.name)
-    title = f"{name}: real frames above, imagined ones below" if REAL in scene.frames else f"{name}, imagined"
-    under = "Both get the same actions; the world sees no real frame after the start. " if REAL in scene.frames else ""
-    subtitle = f"{under}{origin}, {env.steps} denoising steps a frame, {fps} frames a second."
+    title, facts = f"{name}, {' and '.join(scene.frames)}", f"{origin}, {fps} frames a second."
+    if IMAGINED in scene.frames:
+        facts = f"{origin}, {env.steps} denoising steps a frame, {fps} frames a second."
+    if len(scene.frames) > 1:
+        title = f"{name}: real frames above, imagined ones below"
+        facts = f"Both get the same actions; the world sees no real frame after the start. {facts}"
     bands = [[_column(scene, step, env.actions, fps) for step in band] for band in _sheet_steps(len(scene.actions))]
-    contact_sheet(bands, title, subtitle, SHEET_SCALE).save(path, optimize=True)
+    contact_sheet(bands, title, facts, SHEET_SCALE).save(path, optimize=True)
+
+
+def _own_policies(env: WorldEnv, own: str | None) -> Mapping[str, PolicyFactory]:
+    """The ways to play that recordings of the world's real game are made by, but `random`, which any world has."""
+    try:
+        policies = _game_type(env, own).policies()
+    except (ValueError, ModuleNotFoundError):
+        return {}
+    return {name: policy for name, policy in policies.items() if name != "random"}
+
+
+def _game_type(env: WorldEnv, own: str | None) -> type[Game]:
+    info = env.model.info
+    return matching_game(info.env_id, (info.height, info.width), env.actions, own)
+
+
+def _insider(policy: Policy, game: Game) -> Agent:
+    """A policy that looks at the real game where other agents look at a frame."""
+    return lambda frame: policy(game)
 
 
 @contextmanager
-def _source_game(env: WorldEnv, own: str | None) -> Iterator[Game | None]:
+def _source_game(env: WorldEnv, own: str | None, *, needed: bool) -> Iterator[Game | None]:
     """The world's real game, as the user's own adapter where one is named.
 
-    None, and one line that says why, where no adapter is named and the game cannot be had.
+    Where the game cannot be had: its error if it is needed, else None and one line that says why.
     """
-    info = env.model.info
     try:
-        game = matching_game(info.env_id, (info.height, info.width), env.actions, own)()
+        game = _game_type(env, own)()
     except (ValueError, ModuleNotFoundError) as error:
-        if own is not None:
+        if needed:
             raise
         print(f"no real frames beside the imagined ones: {error}", file=sys.stderr)
         yield None
@@ -153,13 +187,15 @@ def _source_game(env: WorldEnv, own: str | None) -> Iterator[Game | None]:
         yield game
 
 
-def _begin(env: WorldEnv, game: Game | None, rng: np.random.Generator) -> Scene:
-    """Start the world, and the real game before it, at the same moment."""
+def _begin(env: WorldEnv, game: Game | None, rng: np.random.Generator, imagined: bool) -> Scene:
+    """Start the world, and the real game before it, at the same moment; or the real game alone."""
     seed = int(rng.integers(2**31))
     if game is None:
         frame, _ = env.reset(seed=seed)
         return Scene({IMAGINED: [frame]}, {IMAGINED: []}, seed=seed)
     frames, actions = real_past(game, env.model.info.window_frames, rng)
+    if not imagined:
+        return Scene({REAL: [frames[-1]]}, {REAL: []}, seed=seed)
     past = {"frames": frames, "actions": actions}
     frame, _ = env.reset(seed=seed, options=past)
     return Scene({REAL: [frames[-1]], IMAGINED: [frame]}, {REAL: [], IMAGINED: []}, seed=seed, past=past)
@@ -167,11 +203,13 @@ def _begin(env: WorldEnv, game: Game | None, rng: np.random.Generator) -> Scene:
 
 def _continue(scene: Scene, env: WorldEnv, game: Game | None, agent: Agent) -> bool:
     """Add one frame to a scene. Returns whether it ends here."""
-    action = agent(scene.frames[IMAGINED][-1])
-    frame, reward, terminated, truncated, _ = env.step(action)
-    outcomes = {IMAGINED: (frame, reward, terminated or truncated)}
-    if game is not None:
+    action = agent(scene.frames[IMAGINED if IMAGINED in scene.frames else REAL][-1])
+    outcomes = {}
+    if REAL in scene.frames:
         outcomes[REAL] = game.step(action)
+    if IMAGINED in scene.frames:
+        frame, reward, terminated, truncated, _ = env.step(action)
+        outcomes[IMAGINED] = frame, reward, terminated or truncated
     scene.actions.append(action)
     for label, (frame, reward, _) in outcomes.items():
         scene.frames[label].append(frame)

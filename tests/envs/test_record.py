@@ -211,7 +211,7 @@ def test_real_and_imagined_begin_alike_and_get_the_same_actions(square_world, tm
 
     env = WorldEnv(square_world)
     with make_game("boxing") as game:
-        again = record._begin(env, game, rng(3))
+        again = record._begin(env, game, rng(3), imagined=True)
         for action, real, imagined in zip(
             scene.actions, scene.frames[record.REAL][1:], scene.frames[record.IMAGINED][1:], strict=True
         ):
@@ -255,6 +255,62 @@ def recorded(world, folder, *arguments):
 def test_a_world_of_a_users_game_is_filmed_beside_the_adapter_that_the_user_names(slide_world, tmp_path, capsys):
     assert recorded(slide_world, tmp_path, "--game", "slide_game:Slide") == (0, 2 * 16 * 2 + 3 * 16)
     assert "no real frames" not in capsys.readouterr().err
+
+
+def test_the_real_game_alone_is_played_by_an_agent_that_looks_at_it(slide_world, tmp_path, monkeypatch):
+    env, looked_at = WorldEnv(slide_world), []
+    monkeypatch.setattr(env, "step", None)  # nothing is painted
+
+    def agent(frame):
+        looked_at.append(frame)
+        return 2
+
+    with Slide() as game:
+        scenes = record.film(env, game, agent, 12, rng(), imagined=False)
+    assert len(scenes) > 1 and all(list(scene.frames) == [record.REAL] for scene in scenes)
+    shown = [frame for scene in scenes for frame in scene.frames[record.REAL][:-1]]
+    assert len(shown) == 12 and all(map(np.array_equal, looked_at, shown))
+    assert all(frame.max() == 255 for frame in shown)
+    assert recorded(slide_world, tmp_path, "--game", "slide_game:Slide", "--real") == (0, 16 * 2 + 2 * 16)
+
+
+@pytest.mark.parametrize("options", [(), ("--real",)])
+def test_a_policy_of_the_games_own_plays_by_the_real_games_state(slide_world, tmp_path, monkeypatch, options):
+    class Outward:
+        def __init__(self, rng):
+            self.seen = 0
+
+        def __call__(self, game):
+            assert isinstance(game, Slide)
+            self.seen += 1
+            return 2
+
+    made, policies = [], Slide.policies()
+    own = {"outward": lambda rng: made.append(Outward(rng)) or made[-1]}
+    monkeypatch.setattr(Slide, "policies", staticmethod(lambda: policies | own))
+    assert recorded(slide_world, tmp_path, "--game", "slide_game:Slide", "--agent", "outward", *options)[0] == 0
+    assert [policy.seen for policy in made] == [3]
+
+
+def test_a_policy_of_the_games_own_is_unknown_where_the_game_is(slide_world, tmp_path, capsys):
+    assert recorded(slide_world, tmp_path, "--agent", "dodger") == (2, 0)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "unknown agent 'dodger'" in error
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--real",), "no adapter for the game Slide-v0"),
+        (("--real", "--game", "slide_game:Slide", "--replay", "s.json"), "leave out --replay or --real"),
+    ],
+)
+def test_a_recording_of_the_real_game_alone_that_cannot_be_made_is_one_line(
+    slide_world, tmp_path, capsys, options, message
+):
+    assert recorded(slide_world, tmp_path, *options) == (2, 0)
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
 
 
 def test_a_world_of_an_unknown_game_is_filmed_alone_and_says_how_to_name_the_game(slide_world, tmp_path, capsys):
