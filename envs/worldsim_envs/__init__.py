@@ -20,6 +20,7 @@ _WORLDS = {
     "worldsim/Boxing-v0": ("boxing", 1800),
     "worldsim/Encounter-v0": ("encounter", 300),
     "worldsim/TakeCover-v0": ("take_cover", 525),
+    "worldsim/DeadlyCorridor-v0": ("deadly_corridor", 525),
     "worldsim/CarRacing-v0": ("carracing", 500),
     "worldsim/Freeway-v0": ("freeway", 2050),
 }
