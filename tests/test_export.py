@@ -68,13 +68,14 @@ def command(*argv):
     return run(parser.parse_args([str(each) for each in argv]))
 
 
-@pytest.mark.parametrize(("steps", "still"), [(1, 0), (2, 0), (4, 0), (2, 60)])
+@pytest.mark.parametrize(("steps", "still", "final"), [(1, 0, ()), (2, 0, ()), (4, 0, ()), (2, 60, (-1.0, 0.0, 1.0))])
 def test_from_the_same_memory_an_exported_world_paints_the_torch_worlds_frame_but_for_rounding(
-    world, folders, monkeypatch, steps, still
+    world, folders, monkeypatch, steps, still, final
 ):
     exported = OnnxWorld(folders / "fp32", threads=1)
-    monkeypatch.setattr(world, "info", replace(world.info, still_levels=still))
-    exported.info["still_levels"] = still
+    changes = {"still_levels": still, "final_rewards": final}
+    monkeypatch.setattr(world, "info", replace(world.info, **changes))
+    exported.info |= changes
     state, mine = torch_reset(world, 1, 2**63 + 5), exported.reset(start=1, seed=2**63 + 5)
     for vector in world.actions.encode(ACTIONS):
         right = world.step(state, torch.from_numpy(vector)[None], steps=steps)
@@ -82,6 +83,7 @@ def test_from_the_same_memory_an_exported_world_paints_the_torch_worlds_frame_bu
         off = np.abs(found.frame.astype(int) - right.frame[0].permute(1, 2, 0).numpy())
         assert off.max() <= still + 1 and (off > 0).mean() < 0.01
         assert (found.reward, found.ended) == (right.reward.item(), right.ended.item())
+        assert found.ended or not final
         mine.past = (*mine.past[:-1], right.frame[0].permute(1, 2, 0).numpy())
         mine.memory = {name: tensor.numpy().copy() for name, tensor in state.cache.tensors().items()}
         assert mine.noise.used == state.noise.used.item()

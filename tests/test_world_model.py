@@ -285,6 +285,14 @@ def test_an_end_that_comes_by_chance_pays_what_the_world_says_and_no_other_step_
         assert torch.equal(rewards, torch.where(ended, paid, 0.0))
 
 
+@pytest.mark.parametrize("info", [{}, {"draws_ends": True, "drawn_end_reward": -100.0}])
+def test_a_final_reward_ends_the_episode_and_stays_what_it_is(world, info):
+    for final, ends in (((3.0, 0.0), True), ((3.0,), False)):
+        other = under_steady_heads(world, 1e-6, final_rewards=final, **info)
+        _, rewards, ended = play(other, other.reset(*past_of(4), range(4)), actions_of(4, 5))
+        assert (ended == ends).all() and not rewards.any()
+
+
 def test_drawn_ends_are_the_worlds_own_in_any_place_of_a_batch(world):
     drawing, actions = under_steady_heads(world, 0.5, draws_ends=True), actions_of(6, 20)
     ended = play(drawing, drawing.reset(*past_of(6), range(6)), actions)[2]

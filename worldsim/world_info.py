@@ -11,12 +11,8 @@ from PIL import Image
 
 from worldsim.sampler import NOMINAL_STEPS, step_sigmas
 
-LATER_FIELDS = {
-    "draws_ends",
-    "drawn_end_reward",
-    "kept_sigma",
-    "still_levels",
-}  # of WorldInfo, which worlds saved before them lack
+LATER_FIELDS = {"draws_ends", "drawn_end_reward", "final_rewards", "kept_sigma", "still_levels"}
+"""Of `WorldInfo`, which worlds saved before them lack."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +41,8 @@ class WorldInfo:
     drawn_end_reward: float | None = None
     """What the step pays whose end came by chance, against the head's own guess, as the source game pays for a death
     that nobody sees coming. None: what the head reads off the frame."""
+    final_rewards: tuple[float, ...] = ()
+    """Rewards that only the last step of an episode pays, such as the goal's: they end it, whatever the head thinks."""
     kept_sigma: float = 0.0
     """Up to this noise level the last denoising call of a frame leaves its keys and values as the frame's memory, so
     that no pass has to write clean ones. Above it, and for frames that no call painted, one does. A frame that held a
@@ -63,7 +61,8 @@ class WorldInfo:
         known = {field.name for field in fields(cls)}
         if odd := (set(stored) ^ known) - (LATER_FIELDS - set(stored)):
             raise ValueError(f"world description has missing or unknown fields: {', '.join(sorted(odd))}")
-        return cls(**{**stored, "step_choices": tuple(stored["step_choices"])})
+        listed = {name: tuple(stored[name]) for name in ("step_choices", "final_rewards") if name in stored}
+        return cls(**{**stored, **listed})
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,8 @@ def test_how_a_world_plays_is_what_its_configuration_says(finished, tmp_path):
     for stage in ("consistency", "outcomes"):
         shutil.copytree(finished / "run" / stage, tmp_path / "run" / stage)
     asked = {"default_steps": 4, "draws_ends": True, "drawn_end_reward": -3.0, "still_levels": 2}
-    changes = [f"world.{name}={value}" for name, value in asked.items()]
+    asked |= {"final_rewards": (1.0, 5.0)}
+    changes = [f"world.{name}={value}".replace("(", "[").replace(")", "]") for name, value in asked.items()]
     assert run(tmp_path, f"world.data.folder={finished / 'data'}", *changes, stage="export")
     info = WorldModel.from_pretrained(tmp_path / "run" / "world").info
     assert {name: getattr(info, name) for name in asked} == asked

@@ -218,6 +218,8 @@ class WorldConfig:
     """Whether episodes end by chance, for a game whose end no frame shows; see `worldsim.world_info.WorldInfo`."""
     drawn_end_reward: float | None = None
     """What such an end pays; none: what the head reads off the frame."""
+    final_rewards: tuple[float, ...] = ()
+    """Rewards that end an episode in play, whatever the head thinks of its end."""
     kept_sigma: float = 0.0
     """Up to this noise level the last call of a frame is its memory in play; learnt with `context.kept_share`."""
     still_levels: int = 0

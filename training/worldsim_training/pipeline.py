@@ -175,6 +175,7 @@ class Pipeline:
             default_steps=self.world.default_steps,
             draws_ends=self.world.draws_ends,
             drawn_end_reward=self.world.drawn_end_reward,
+            final_rewards=tuple(self.world.final_rewards),
             kept_sigma=self.world.kept_sigma,
             still_levels=self.world.still_levels,
         )
