@@ -196,16 +196,14 @@ class WorldModel:
     def outcome(self, reward: Tensor, odds: Tensor, noise: NoiseStream) -> tuple[Tensor, Tensor]:
         """Reward (B,) and end (B,) bool of worlds whose heads read this reward and these log-odds of an end, (B,) each,
         with a noise that stands where their frames left it."""
-        final = torch.zeros_like(odds, dtype=torch.bool)
-        for paid in self.info.final_rewards:
-            final |= reward == paid
-        if not self.info.draws_ends:
-            return reward, (odds > 0) | final
-        drawn = torch.special.ndtr(noise.apart(END_STREAM).draw(())) < odds.sigmoid()
-        paid = self.info.drawn_end_reward
-        if paid is not None:
-            reward = torch.where(drawn & (odds <= 0) & ~final & ~reward.isnan(), paid, reward)
-        return reward, drawn | final
+        seen, ended, paid = reward, odds > 0, self.info.drawn_end_reward
+        if self.info.draws_ends:
+            likely, ended = ended, torch.special.ndtr(noise.apart(END_STREAM).draw(())) < odds.sigmoid()
+            if paid is not None:
+                reward = torch.where(ended & ~likely & ~seen.isnan(), paid, seen)
+        for final in self.info.final_rewards:
+            reward, ended = torch.where(seen == final, seen, reward), ended | (seen == final)
+        return reward, ended
 
     def _paint(self, paint: engine.Paint, sampler: Sampler, state: WorldState, action: Tensor) -> tuple[Tensor, Tensor]:
         """What `paint` answers; the state has the frame noted that may be kept, none where painting fails."""

@@ -88,14 +88,14 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("a replay file holds an imagined session; leave out --replay or --real")
     env = WorldEnv(args.world, steps=args.steps, device=args.device, compile=args.compile)
     starts_rng, agent_rng = np.random.default_rng(args.seed).spawn(2)
-    own = _own_policies(env, args.game).get(args.agent)
-    agent = None if own else load_agent(args.agent, env, agent_rng)
+    insider = _insiders(env, args.game).get(args.agent)
+    agent = None if insider else load_agent(args.agent, env, agent_rng)
     for path in (args.out, sheet):
         make_room_for(path)
     length = max(round(args.seconds * env.metadata["render_fps"]), 1)
-    with _source_game(env, args.game, needed=bool(args.real or args.game or own)) as game:
-        if own:
-            agent = _insider(own(agent_rng), game)
+    with _source_game(env, args.game, needed=bool(args.real or args.game or insider)) as game:
+        if insider:
+            agent = _looking_at(game, insider(agent_rng))
         scenes = film(env, game, agent, length, starts_rng, imagined=not args.real)
     write_clip(args.out, scenes, env, args.scale)
     if args.replay is not None:
@@ -150,11 +150,13 @@ def write_sheet(path: Path, scene: Scene, env: WorldEnv, origin: str) -> None:
     contact_sheet(bands, title, facts, SHEET_SCALE).save(path, optimize=True)
 
 
-def _own_policies(env: WorldEnv, own: str | None) -> Mapping[str, PolicyFactory]:
-    """The ways to play that recordings of the world's real game are made by, but `random`, which any world has."""
+def _insiders(env: WorldEnv, own: str | None) -> Mapping[str, PolicyFactory]:
+    """The policies that recordings of the world's real game are made by, but `random`, which any world has."""
     try:
         policies = _game_type(env, own).policies()
     except (ValueError, ModuleNotFoundError):
+        if own is not None:
+            raise
         return {}
     return {name: policy for name, policy in policies.items() if name != "random"}
 
@@ -164,8 +166,8 @@ def _game_type(env: WorldEnv, own: str | None) -> type[Game]:
     return matching_game(info.env_id, (info.height, info.width), env.actions, own)
 
 
-def _insider(policy: Policy, game: Game) -> Agent:
-    """A policy that looks at the real game where other agents look at a frame."""
+def _looking_at(game: Game, policy: Policy) -> Agent:
+    """A policy as an agent: it looks at the real game where others look at a frame."""
     return lambda frame: policy(game)
 
 

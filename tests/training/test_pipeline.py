@@ -55,7 +55,7 @@ def test_how_a_world_plays_is_what_its_configuration_says(finished, tmp_path):
     assert {name: getattr(info, name) for name in asked} == asked
 
 
-def test_start_states_are_moments_of_the_policies_asked_for(finished, tmp_path, monkeypatch):
+def test_start_states_are_moments_of_the_policies_asked_for(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(games.GAMES, "dot", InverseDotGame)
     for stage in ("consistency", "outcomes"):
         shutil.copytree(finished / "run" / stage, tmp_path / "run" / stage)
@@ -66,6 +66,12 @@ def test_start_states_are_moments_of_the_policies_asked_for(finished, tmp_path, 
         assert run(tmp_path, many, f"world.start_policies={policies}", "world.starts=16", stage="export")
         moved[policies] = WorldModel.from_pretrained(tmp_path / "run" / "world").starts.actions.any()
     assert moved == {"[]": True, "[still]": False}
+    assert "no validation episode" not in capsys.readouterr().err
+    few = f"world.data.folder={tmp_path / 'few'}"
+    for stage in ("collect", "export"):  # of 300 frames one episode is held out, and its policy is the first
+        assert run(tmp_path, few, "world.start_policies=[still]", stage=stage)
+    assert "no validation episode is of still" in capsys.readouterr().err
+    assert WorldModel.from_pretrained(tmp_path / "run" / "world").starts.actions.any()
 
 
 def test_every_stage_leaves_its_configuration_scores_and_pictures(finished):

@@ -182,7 +182,7 @@ class Pipeline:
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
         denoiser = self._load(self._released()).cpu()
         starts = recorded_starts(
-            self._recording("validation", tuple(self.world.start_policies)),
+            self._recording("validation", self._start_policies()),
             self.world.starts,
             self.world.model.window,
             self.world.data.seed,
@@ -190,6 +190,15 @@ class Pipeline:
         world = WorldModel(info, self.game.actions, denoiser, heads, starts)
         processes.ask_first(lambda: replace_folder(self.out / "world", world.save_pretrained))
         return True
+
+    def _start_policies(self) -> tuple[str, ...]:
+        """Those asked for; none, which is everybody, and a line that says so, where no held-out episode is theirs."""
+        asked = tuple(self.world.start_policies)
+        if not asked or {*asked} & {*self._recording("validation").policies}:
+            return asked
+        seen = f"warning: no validation episode is of {', '.join(asked)}, which world.start_policies asks for"
+        processes.ask_first(lambda: tqdm.write(f"{seen}: starts are everybody's", file=sys.stderr))
+        return ()
 
     # --- what the stages share ---
 
