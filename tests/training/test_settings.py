@@ -167,6 +167,13 @@ def test_what_is_no_head_is_not_trained_on_and_that_is_said_before_anything_is_r
     assert [path.name for path in tmp_path.iterdir()] == ["head"]
 
 
+def test_a_run_on_a_cpu_says_that_the_validation_of_a_gpu_does_not_count(tmp_path, capsys):
+    Pipeline(settings(tmp_path))
+    assert "validation" not in capsys.readouterr().err
+    assert Pipeline(settings(tmp_path, "validation.clips=3")).validation.clips == 2
+    assert "scored as validation_on_cpu says, not validation" in capsys.readouterr().err
+
+
 def test_a_configuration_cannot_be_changed(tmp_path):
     with pytest.raises(AttributeError, match="cannot assign"):
         settings(tmp_path).world.name = "other"

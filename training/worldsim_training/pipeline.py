@@ -32,6 +32,7 @@ from worldsim_training.config import (
     OutcomesConfig,
     TeacherForcingConfig,
     TrainingConfig,
+    ValidationConfig,
 )
 from worldsim_training.consistency import Consistency
 from worldsim_training.dataset import Clip, ClipSampler, Recording
@@ -60,7 +61,10 @@ class Pipeline:
         self.game = game_class(config.world.game)
         self.out = Path(config.out)
         self.device = processes.own_device(placement.device_named(config.device))
-        self.validation = config.validation_on_cpu if self.device.type == "cpu" else config.validation
+        on_cpu = self.device.type == "cpu"
+        self.validation = config.validation_on_cpu if on_cpu else config.validation
+        if on_cpu and config.validation != ValidationConfig() and processes.is_first():
+            tqdm.write("warning: a CPU's runs are scored as validation_on_cpu says, not validation", file=sys.stderr)
         self.started = processes.ask_first(time.monotonic)
         self.has_trained = False
         self.recordings: dict[tuple[str, tuple[str, ...]], Recording] = {}
