@@ -9,69 +9,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from dot_game import DotGame, InverseDotGame
+from dot_game import InverseDotGame
 from omegaconf import OmegaConf
 from PIL import Image
 from tiny_run import run, settings, weights, written
 
 from worldsim.world_model import WorldModel
-from worldsim_envs import games
 from worldsim_training import __main__, checkpoint, dmd, journal, loop
 from worldsim_training.collect import CollectConfig, collect
 from worldsim_training.gates import GateFailed
 from worldsim_training.pipeline import Pipeline
 
 pytestmark = pytest.mark.usefixtures("one_thread", "dot_game")
-
-
-def test_the_world_that_comes_out_is_the_networks_that_were_trained(finished):
-    world = WorldModel.from_pretrained(finished / "run" / "world")
-    assert (world.info.name, world.info.env_id, world.info.height, world.info.width) == ("dot", "Dot-v0", 16, 24)
-    assert world.starts.frames.shape == (2, 3, 16, 24, 3) and world.starts.actions.shape == (2, 2)
-    assert world.actions == DotGame.actions and world.heads.config.rewards == [0.0, 1.0]
-    for stage, network in (("consistency", world.denoiser), ("outcomes", world.heads)):
-        trained = checkpoint.unpack("average", checkpoint.load(finished / "run" / stage / loop.CHECKPOINT)[0])
-        assert all(torch.equal(trained[name].bfloat16(), value) for name, value in network.state_dict().items())
-
-
-def test_start_states_are_held_out_and_their_actions_lead_from_frame_to_frame(finished):
-    world = WorldModel.from_pretrained(finished / "run" / "world")
-    game = DotGame()
-    for frames, actions in zip(world.starts.frames, world.starts.actions, strict=True):
-        rows, columns = np.nonzero(frames[0, :, :, 0] == 255)
-        game.restore((int(columns.min()), int(rows.min()), 0))
-        for action, frame in zip(actions, frames[1:], strict=True):
-            np.testing.assert_array_equal(game.step(action)[0], frame)
-
-
-def test_how_a_world_plays_is_what_its_configuration_says(finished, tmp_path):
-    for stage in ("consistency", "outcomes"):
-        shutil.copytree(finished / "run" / stage, tmp_path / "run" / stage)
-    asked = {"default_steps": 4, "draws_ends": True, "drawn_end_reward": -3.0, "still_levels": 2}
-    asked |= {"final_rewards": (1.0, 5.0)}
-    changes = [f"world.{name}={value}".replace("(", "[").replace(")", "]") for name, value in asked.items()]
-    assert run(tmp_path, f"world.data.folder={finished / 'data'}", *changes, stage="export")
-    info = WorldModel.from_pretrained(tmp_path / "run" / "world").info
-    assert {name: getattr(info, name) for name in asked} == asked
-
-
-def test_start_states_are_moments_of_the_policies_asked_for(finished, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(games.GAMES, "dot", InverseDotGame)
-    for stage in ("consistency", "outcomes"):
-        shutil.copytree(finished / "run" / stage, tmp_path / "run" / stage)
-    many = "world.data.frames=1000"  # so that each policy has a held-out episode
-    assert run(tmp_path, many, stage="collect")
-    moved = {}
-    for policies in ("[]", "[still]"):
-        assert run(tmp_path, many, f"world.start_policies={policies}", "world.starts=16", stage="export")
-        moved[policies] = WorldModel.from_pretrained(tmp_path / "run" / "world").starts.actions.any()
-    assert moved == {"[]": True, "[still]": False}
-    assert "no validation episode" not in capsys.readouterr().err
-    few = f"world.data.folder={tmp_path / 'few'}"
-    for stage in ("collect", "export"):  # of 300 frames one episode is held out, and its policy is the first
-        assert run(tmp_path, few, "world.start_policies=[still]", stage=stage)
-    assert "no validation episode is of still" in capsys.readouterr().err
-    assert WorldModel.from_pretrained(tmp_path / "run" / "world").starts.actions.any()
 
 
 def test_every_stage_leaves_its_configuration_scores_and_pictures(finished):

@@ -113,18 +113,22 @@ class Recording:
         """Memory that it takes, on whatever device."""
         return sum(each.nbytes for each in (self.frames, self.actions, self.known, self.rewards, self.ended))
 
-    def windows(self, length: int) -> np.ndarray:
-        """(E,) int64: how many windows of `length` frames each episode has. ValueError where none has any."""
+    def windows(self, length: int, policies: Sequence[str] = ()) -> np.ndarray:
+        """(E,) int64: how many windows of `length` frames each episode has; with policies, the others' have none.
+        ValueError where all have none."""
         if length < 1:
             raise ValueError(f"a clip has at least 1 frame; asked for {length}")
         lengths = np.diff(self.offsets)
+        if policies:
+            lengths = np.where(np.isin(self.policies, policies), lengths, 0)
         if lengths.max() < length:
             raise ValueError(f"no episode has {length} frames; the longest of {len(lengths)} has {lengths.max()}")
         return np.maximum(lengths - length + 1, 0)
 
-    def sample_starts(self, rng: np.random.Generator, n: int, length: int) -> np.ndarray:
-        """(n,) int64 first frames of windows of `length` frames within one episode, uniform over all such windows."""
-        windows = self.windows(length)
+    def sample_starts(self, rng: np.random.Generator, n: int, length: int, policies: Sequence[str] = ()) -> np.ndarray:
+        """(n,) int64 first frames of windows of `length` frames within one episode, uniform over all that `windows`
+        counts."""
+        windows = self.windows(length, policies)
         before = np.concatenate([[0], np.cumsum(windows)])
         picked = rng.integers(before[-1], size=n)
         episode = np.searchsorted(before, picked, side="right") - 1

@@ -67,7 +67,7 @@ class Pipeline:
             tqdm.write("warning: a CPU's runs are scored as validation_on_cpu says, not validation", file=sys.stderr)
         self.started = processes.ask_first(time.monotonic)
         self.has_trained = False
-        self.recordings: dict[tuple[str, tuple[str, ...]], Recording] = {}
+        self.recordings: dict[str, Recording] = {}
         plan.check(config, self.validation)
 
     def run(self) -> bool:
@@ -185,20 +185,17 @@ class Pipeline:
         )
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
         denoiser = self._load(self._released()).cpu()
-        starts = recorded_starts(
-            self._recording("validation", self._start_policies()),
-            self.world.starts,
-            self.world.model.window,
-            self.world.data.seed,
-        )
+        held_out, length = self._recording("validation"), self.world.model.window
+        policies = self._start_policies(held_out)
+        starts = recorded_starts(held_out, self.world.starts, length, self.world.data.seed, policies)
         world = WorldModel(info, self.game.actions, denoiser, heads, starts)
         processes.ask_first(lambda: replace_folder(self.out / "world", world.save_pretrained))
         return True
 
-    def _start_policies(self) -> tuple[str, ...]:
+    def _start_policies(self, held_out: Recording) -> tuple[str, ...]:
         """Those asked for; none, which is everybody, and a line that says so, where no held-out episode is theirs."""
         asked = tuple(self.world.start_policies)
-        if not asked or {*asked} & {*self._recording("validation").policies}:
+        if not asked or {*asked} & {*held_out.policies}:
             return asked
         seen = f"warning: no validation episode is of {', '.join(asked)}, which world.start_policies asks for"
         processes.ask_first(lambda: tqdm.write(f"{seen}: starts are everybody's", file=sys.stderr))
@@ -330,13 +327,12 @@ class Pipeline:
     def _released(self) -> Path:
         return self._result("dmd") if self.world.release == "dmd" else self._distilled()
 
-    def _recording(self, split: str, policies: tuple[str, ...] = ()) -> Recording:
-        if (split, policies) not in self.recordings:
-            folder, progress = Path(self.world.data.folder), processes.is_first()
+    def _recording(self, split: str) -> Recording:
+        if split not in self.recordings:
+            folder = Path(self.world.data.folder)
             check_game(folder, read_meta(folder, self.world.game), self.game, split)
-            recording = Recording.load(folder, split, policies=policies or None, progress=progress)
-            self.recordings[split, policies] = recording
-        return self.recordings[split, policies]
+            self.recordings[split] = Recording.load(folder, split, progress=processes.is_first())
+        return self.recordings[split]
 
     def _clips(self, config: StageConfig, *, clip_frames: int = 0, **events: float) -> ClipSampler:
         length, loop_config = clip_frames or self.world.data.clip_frames, config.loop
