@@ -196,14 +196,14 @@ class WorldModel:
     def outcome(self, reward: Tensor, odds: Tensor, noise: NoiseStream) -> tuple[Tensor, Tensor]:
         """Reward (B,) and end (B,) bool of worlds whose heads read this reward and these log-odds of an end, (B,) each,
         with a noise that stands where their frames left it."""
-        seen, ended, paid = reward, odds > 0, self.info.drawn_end_reward
+        paid, ended = reward, odds > 0
         if self.info.draws_ends:
             likely, ended = ended, torch.special.ndtr(noise.apart(END_STREAM).draw(())) < odds.sigmoid()
-            if paid is not None:
-                reward = torch.where(ended & ~likely & ~seen.isnan(), paid, seen)
+            if self.info.drawn_end_reward is not None:
+                paid = torch.where(ended & ~likely & ~reward.isnan(), self.info.drawn_end_reward, reward)
         for final in self.info.final_rewards:
-            reward, ended = torch.where(seen == final, seen, reward), ended | (seen == final)
-        return reward, ended
+            paid, ended = torch.where(reward == final, reward, paid), ended | (reward == final)
+        return paid, ended
 
     def _paint(self, paint: engine.Paint, sampler: Sampler, state: WorldState, action: Tensor) -> tuple[Tensor, Tensor]:
         """What `paint` answers; the state has the frame noted that may be kept, none where painting fails."""

@@ -140,9 +140,8 @@ def write_clip(path: Path, scenes: Sequence[Scene], env: WorldEnv, scale: int) -
 def write_sheet(path: Path, scene: Scene, env: WorldEnv, origin: str) -> None:
     """Write the contact sheet of a scene: its first 16 frames one by one, then the whole way to its end."""
     fps, name = env.metadata["render_fps"], titled(env.model.info.name)
-    title, facts = f"{name}, {' and '.join(scene.frames)}", f"{origin}, {fps} frames a second."
-    if IMAGINED in scene.frames:
-        facts = f"{origin}, {env.steps} denoising steps a frame, {fps} frames a second."
+    steps = f"{env.steps} denoising steps a frame, " if IMAGINED in scene.frames else ""
+    title, facts = f"{name}, {' and '.join(scene.frames)}", f"{origin}, {steps}{fps} frames a second."
     if len(scene.frames) > 1:
         title = f"{name}: real frames above, imagined ones below"
         facts = f"Both get the same actions; the world sees no real frame after the start. {facts}"
