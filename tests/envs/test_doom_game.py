@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,15 @@ def played(game):
 def test_take_cover_keeps_the_contract_of_a_game():
     pytest.importorskip("vizdoom")
     check_game(TakeCover, steps=30)
+
+
+def test_a_game_that_starts_leaves_nothing_in_the_working_folder_and_stays_in_it(tmp_path, monkeypatch):
+    pytest.importorskip("vizdoom")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "_vizdoom").touch()  # no folder can be made of that name, as while another game makes it
+    with make_game("take_cover") as game:
+        game.reset(0)
+    assert [*tmp_path.iterdir()] == [tmp_path / "_vizdoom"] and Path.cwd() == tmp_path
 
 
 def test_the_last_frame_is_no_black_one(played):

@@ -125,6 +125,9 @@ def test_the_nearest_frame_of_a_member_is_itself():
     far = metrics.nearest_psnr(frames[:1], frames[1:])[0]
     direct = [metrics.pooled_psnr(metrics.squared_error(frames[0], other)) for other in frames[1:]]
     assert far == pytest.approx(max(direct), abs=1e-3)
+    known = metrics.squared_lengths(frames[1:])
+    assert known == pytest.approx([float(np.square(each.astype(float)).sum()) for each in frames[1:]], rel=1e-5)
+    assert metrics.nearest_psnr(frames[:1], frames[1:], known)[0] == far
 
 
 def test_the_longest_run_is_found_at_either_end_and_in_the_middle():

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -48,6 +49,11 @@ class Reference:
     """Mean change a frame, in levels."""
     still_pixels: float
     """A step that changes fewer pixels than this changed nothing: a tenth of the median step."""
+
+    @cached_property
+    def squared_lengths(self) -> np.ndarray:
+        """(R,) float32, those of `frames`: every rollout asks for them."""
+        return metrics.squared_lengths(self.frames)
 
     @classmethod
     def from_real(
@@ -136,7 +142,9 @@ def read_signs(
     off = metrics.colour_distance(colours, own.mean(axis=0))
     like = [metrics.colour_distance(each, reference.colours).min() for each in colours[::stride].astype(np.float32)]
     off = np.minimum(off, np.repeat(like, stride)[: len(off)])
-    nearest = np.maximum(*(metrics.nearest_psnr(frames[::stride], real) for real in (reference.frames, opening)))
+    some = frames[::stride]
+    known = metrics.nearest_psnr(some, reference.frames, reference.squared_lengths)
+    nearest = np.maximum(known, metrics.nearest_psnr(some, opening))
     tracks = {locate: sprite_track(frames, locate) for locate in (player, *sprites) if locate is not None}
     return Signs(
         still_steps=metrics.longest_run(metrics.changed_pixels(frames) < reference.still_pixels),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TypeVar
@@ -176,8 +177,7 @@ def measure_stability(
     ) -> list[tuple[Watch, Pay]]:
         played = imagine.play_outcomes(model, state, actions, settings)
         watched = [Watch(judge.signs, opening) for opening in openings]
-        for one, frames, ended in zip(watched, played.frames, played.ended, strict=True):
-            one.see(frames, ended)
+        [*pool.map(Watch.see, watched, played.frames, played.ended)]
         pays = (Pay.of(*each) for each in zip(played.rewards, played.ended, strict=True))
         return [*zip(watched, pays, strict=True)]
 
@@ -185,7 +185,8 @@ def measure_stability(
     future = min(length, heldout.room(rollouts, past=past))  # what was recorded there is not compared with
     moments = heldout.moments(rollouts, past=past, future=max(future, 1), rng=rng)
     actions = held_actions(judge.game, rollouts, length, rng)
-    played = roll_out(model, heldout, moments, actions, play, rng=rng, settings=settings)
+    with ThreadPoolExecutor() as pool:  # a GPU paints faster than one thread judges
+        played = roll_out(model, heldout, moments, actions, play, rng=rng, settings=settings)
     watched, pays = zip(*played, strict=True)
     signs = [each for one in watched for each in one.signs]
     found = [collapse_reasons(each, judge.limits) for each in signs]

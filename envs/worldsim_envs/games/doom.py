@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ from worldsim_envs.games.policies import HeldRandom, Switching
 
 SKIP = 4
 TICS_PER_SECOND = 35
+_STARTING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -253,5 +257,6 @@ def _start_doom(scenario: str, title: str, *, skill: int | None, arguments: str)
     if skill is not None:
         doom.set_doom_skill(skill)
     doom.add_game_args(arguments)
-    doom.init()
+    with _STARTING, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, contextlib.chdir(folder):
+        doom.init()  # makes a folder where it starts, and gives up where another process makes the same just then
     return doom

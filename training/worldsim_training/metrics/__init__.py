@@ -32,6 +32,7 @@ from worldsim_training.metrics.frames import (
     sharpness,
     sign_credit,
     squared_error,
+    squared_lengths,
     vividness,
 )
 from worldsim_training.metrics.ranks import mean_maximum_rank_violation, ranks, spearman
@@ -71,6 +72,7 @@ __all__ = [
     "sign_credit",
     "spearman",
     "squared_error",
+    "squared_lengths",
     "vividness",
     "whitening",
 ]

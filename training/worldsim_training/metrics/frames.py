@@ -147,15 +147,22 @@ def colour_distance(cumulative: np.ndarray, reference: np.ndarray) -> np.ndarray
     return np.abs(cumulative - reference).sum(axis=-1).mean(axis=-1)
 
 
-def nearest_psnr(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def nearest_psnr(frames: np.ndarray, reference: np.ndarray, lengths: np.ndarray | None = None) -> np.ndarray:
     """PSNR in dB of each frame (T, H, W, 3) to the nearest reference frame (R, H, W, 3), (T,) float32.
 
-    float32 reference frames spare a conversion.
+    float32 reference frames spare a conversion, and their `squared_lengths`, where given, half of the time.
     """
     flat, known = (torch.from_numpy(np.asarray(x, np.float32).reshape(len(x), -1)) for x in (frames, reference))
-    squares = flat.square().sum(dim=1)[:, None] + torch.linalg.vecdot(known, known)
+    own, others = squared_lengths(frames), squared_lengths(reference) if lengths is None else lengths
+    squares = torch.from_numpy(own)[:, None] + torch.from_numpy(others)
     errors = (squares - 2 * flat @ known.T).min(dim=1).values / flat.shape[1]
     return 10.0 * np.log10(PEAK**2 / np.maximum(errors.numpy(), MSE_FLOOR))
+
+
+def squared_lengths(frames: np.ndarray) -> np.ndarray:
+    """Sum of the squares of each frame's values, frames (N, H, W, 3) of any kind, (N,) float32."""
+    flat = torch.from_numpy(np.asarray(frames, np.float32).reshape(len(frames), -1))
+    return torch.linalg.vecdot(flat, flat).numpy()
 
 
 def moving_pixels(*scenes: np.ndarray, levels: float = 8.0) -> np.ndarray:
