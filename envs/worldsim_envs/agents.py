@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import itertools
 import json
 import sys
 from collections.abc import Callable
+from itertools import chain, combinations, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from worldsim.action import ActionSpec
 from worldsim.player.controls import RandomHands
 from worldsim_envs.games.policies import HeldRandom
 from worldsim_envs.real import plain
+from worldsim_envs.role import Role
 
 if TYPE_CHECKING:
     from worldsim_envs.env import WorldEnv
@@ -42,7 +43,7 @@ def load_agent(name: str, env: WorldEnv, rng: np.random.Generator) -> Agent:
     if path.suffix == ".zip":
         from worldsim_envs.sb3_agent import trained_agent  # here, because it loads torch
 
-        return trained_agent(path, env)
+        return _in_its_role(env.actions, lambda role: trained_agent(path, env.observation_space, role.space))
     return _listed_agent(path, env.actions) if path.suffix == ".json" else _scripted_agent(path, rng)
 
 
@@ -63,7 +64,7 @@ def _listed_agent(path: Path, spec: ActionSpec) -> Agent:
         raise ValueError(f"agent file {str(path)!r} holds no actions; give a JSON list such as [0, 2, 2, 1]")
     for action in actions:
         _check_action(action, spec, path)
-    turns = itertools.cycle(actions)
+    turns = cycle(actions)
     return lambda observation: next(turns)
 
 
@@ -92,6 +93,30 @@ def _policy_agent(path: Path, env: WorldEnv, rng: np.random.Generator) -> Agent:
     from worldsim_envs.pixel_policy import PixelPolicy, PolicyPlayer, check_policy  # here, because it loads torch
 
     policy = PixelPolicy.from_pretrained(path)
-    check_policy(policy, env.observation_space.shape, env.actions, path)
-    player = PolicyPlayer(policy, rng)
-    return lambda observation: plain(player(observation[None])[0])
+
+    def load(role: Role) -> Agent:
+        check_policy(policy, env.observation_space.shape, role.actions, path)
+        player = PolicyPlayer(policy, rng)
+        return lambda observation: plain(player(observation[None])[0])
+
+    return _in_its_role(env.actions, load)
+
+
+def _in_its_role(actions: ActionSpec, load: Callable[[Role], Agent]) -> Agent:
+    """The agent that `load` has for the first role it fits: all of a world's actions, or, as in an environment with
+    `fixed`, those without some conditions, in which its actions then rest. `load` raises ValueError where it fits none.
+    """
+    refusals = []
+    for fixed in chain(*(combinations(actions.conditions, count) for count in range(len(actions.conditions) + 1))):
+        try:
+            role = Role(actions, dict.fromkeys(fixed))
+            agent = load(role)
+        except ValueError as error:
+            refusals.append(error)
+        else:
+            return _acting_whole(agent, role, actions) if fixed else agent
+    raise refusals[0]
+
+
+def _acting_whole(agent: Agent, role: Role, actions: ActionSpec) -> Agent:
+    return lambda observation: actions.decode(role.encode(agent(observation)))

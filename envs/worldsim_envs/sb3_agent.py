@@ -19,10 +19,9 @@ import numpy as np
 FIRST_LAYER = "features_extractor.cnn.0.weight"  # (32, C, 8, 8)
 
 
-def trained_agent(path: Path, env):
-    """The agent in that file, which acts greedily. ValueError in one line where it cannot be had or fits another world.
-
-    env: its spaces must be those that the agent was trained on.
+def trained_agent(path: Path, observations: gym.Space, actions: gym.Space) -> Stacked:
+    """The agent in that file, which acts greedily. ValueError in one line where it cannot be had or was trained on
+    other frames (H, W, 3) or actions than these.
     """
     try:
         from stable_baselines3.common.policies import ActorCriticCnnPolicy
@@ -34,15 +33,15 @@ def trained_agent(path: Path, env):
     _check_kind(path)
     _, parameters, _ = load_from_zip_file(path, device="cpu", load_data=False)
     weights = parameters["policy"]
-    height, width, colours = env.observation_space.shape
+    height, width, colours = observations.shape
     stacked = _stacked(path, weights, colours)
     space = gym.spaces.Box(0, 255, (colours * stacked, height, width), np.uint8)
-    policy = ActorCriticCnnPolicy(space, env.action_space, lambda progress: 0.0)
+    policy = ActorCriticCnnPolicy(space, actions, lambda progress: 0.0)
     try:
         policy.load_state_dict(weights)
     except RuntimeError:
         raise ValueError(
-            f"agent '{path}' was trained on other frames or actions; here are {height}x{width} and {env.action_space}"
+            f"agent '{path}' was trained on other frames or actions; here are {height}x{width} and {actions}"
         ) from None
     policy.set_training_mode(False)
     return Stacked(policy, stacked)

@@ -13,8 +13,10 @@ import worldsim  # noqa: F401 - registers the ids
 from worldsim.action import ActionSpec, Channel
 from worldsim.world_info import Starts
 from worldsim.world_model import WorldModel
+from worldsim_envs.agents import load_agent
 from worldsim_envs.encounter.rules import BUTTONS, TEMPERAMENTS
 from worldsim_envs.env import WorldEnv
+from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig
 from worldsim_envs.role import Role
 from worldsim_envs.vector import WorldVectorEnv
 
@@ -199,3 +201,15 @@ def test_a_wrong_action_of_the_player_is_told_and_the_episode_goes_on(world):
         with pytest.raises(ValueError, match=words):
             env.step(action)
     env.step(wave(env))
+
+
+def test_a_policy_that_learnt_as_the_player_alone_plays_the_whole_world(folder, tmp_path):
+    env, alone = WorldEnv(folder), WorldEnv(folder, fixed=DRAWN)
+    height, width = env.observation_space.shape[:2]
+    policy = PixelPolicy(PolicyConfig(height, width, 1, choices=(tuple(wave(alone).tolist()),)))
+    policy.save_pretrained(tmp_path)
+    agent = load_agent(str(tmp_path), env, np.random.default_rng(0))
+    frame, _ = env.reset(seed=1, options={"conditions": {"npc": "timid"}})
+    assert np.array_equal(action := agent(frame), wave(env))
+    env.step(action)
+    assert env.conditions == {"npc": "timid"}  # which holds on

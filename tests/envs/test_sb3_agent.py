@@ -12,6 +12,7 @@ sb3 = pytest.importorskip("stable_baselines3")
 
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack  # noqa: E402
 
+from worldsim.action import ActionSpec, Channel  # noqa: E402
 from worldsim_envs.agents import load_agent  # noqa: E402
 
 RNG = np.random.default_rng(0)
@@ -19,7 +20,8 @@ RNG = np.random.default_rng(0)
 
 class Noise(gym.Env):
     observation_space = gym.spaces.Box(0, 255, (48, 64, 3), np.uint8)
-    action_space = gym.spaces.Discrete(18)
+    actions = ActionSpec([Channel("up")], [[row % 2] for row in range(18)])
+    action_space = actions.space()
 
     def reset(self, *, seed=None, options=None):
         return self.observation_space.sample(), {}
@@ -63,7 +65,7 @@ def test_an_agent_acts_as_its_model_does_on_the_frames_it_was_trained_on(trained
 
 
 class Small(Noise):
-    action_space = gym.spaces.Discrete(4)
+    actions = ActionSpec([Channel("up")], [[0], [1], [0], [1]])
 
 
 def test_what_cannot_be_read_is_one_line(trained, tmp_path):
@@ -76,3 +78,26 @@ def test_what_cannot_be_read_is_one_line(trained, tmp_path):
     sb3.DQN("CnnPolicy", Noise(), buffer_size=4).save(tmp_path / "dqn.zip")
     with pytest.raises(ValueError, match="PPO's or A2C's CnnPolicy"):
         load_agent(str(tmp_path / "dqn.zip"), Noise(), RNG)
+
+
+class Led(Noise):
+    """Actions with a condition, in which the agents here had no say."""
+
+    actions = ActionSpec(
+        [Channel("up"), Channel("npc_calm"), Channel("npc_wild")], conditions={"npc": ("calm", "wild")}
+    )
+
+
+class Alone(Noise):
+    action_space = Led.actions.without(["npc"]).space()
+
+
+def test_an_agent_that_had_no_say_in_the_conditions_leaves_them_at_rest(tmp_path):
+    model = sb3.PPO("CnnPolicy", Alone(), n_steps=8, batch_size=8, seed=3)
+    with torch.no_grad():
+        model.policy.action_net.bias.fill_(0.9)
+    model.save(tmp_path / "alone.zip")
+    agent = load_agent(str(tmp_path / "alone.zip"), Led(), RNG)
+    assert agent(np.zeros((48, 64, 3), np.uint8)).tolist() == [1, 0, 0]
+    with pytest.raises(ValueError, match="other frames or actions"):
+        load_agent(str(tmp_path / "alone.zip"), Noise(), RNG)
