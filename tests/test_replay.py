@@ -61,7 +61,7 @@ def session(env, world="numbers"):
     past = {"frames": np.full((2, HEIGHT, WIDTH, 3), 7, np.uint8), "actions": np.array([3])}
     past["frames"][1, :4, 8:] = 200
     rounds = [played(env, 5, [3, 14, 0, 7, 7, 17]), played(env, 6, [1, 2, 3], past)]
-    return Replay(world, env.model.fingerprint, env.steps, rounds, replay.describe(env.model, "cpu"))
+    return Replay.of(env, rounds, world)
 
 
 def command(*words):
@@ -256,6 +256,15 @@ def test_what_was_set_to_hold_in_mid_round_holds_again_from_there_on(tmp_path):
     changed, left_out = Round.of(3, actions, frames, changes=changes), Round.of(3, actions, frames)
     Replay("numbers", env.model.fingerprint, env.steps, [changed, left_out], {}).save(tmp_path / "scene.json")
     assert Replay.load(tmp_path / "scene.json").check(env) == [1]
+
+
+@pytest.mark.parametrize("role", [{"fixed": {"npc": None}}, {"fixed": {"npc": "timid"}}, {"channel_actions": True}])
+def test_a_session_of_a_part_of_the_actions_is_painted_again_from_its_file(tmp_path, capsys, role):
+    tiny_encounter().save_pretrained(tmp_path / "world")
+    env = WorldEnv(str(tmp_path / "world"), **role)
+    rounds = [played(env, seed, [env.actions.vector(wave=1)] * 3) for seed in (3, 4, 5)]
+    Replay.of(env, rounds, str(tmp_path / "world")).save(tmp_path / "part.json")
+    assert command(tmp_path / "part.json", "--check") == 0, capsys.readouterr().err
 
 
 def test_steps_for_other_frames_than_there_are_is_one_line(tmp_path):

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
@@ -25,7 +24,7 @@ from worldsim.cores import threads_of
 from worldsim.models.dit import CausalDiT
 from worldsim.names import titled
 from worldsim.player.clip import check_clip_name, make_room_for, write_clip, write_strip
-from worldsim.replay import WORLD, Replay, digest
+from worldsim.replay import Replay, digest
 from worldsim.rollout import Sampler
 from worldsim.sampler import OdeSampler, ode_grid
 from worldsim.world_files import PART_FILES, verify_manifest
@@ -133,7 +132,7 @@ def paint(replay: Replay, world: WorldModel, label: str) -> list[list[np.ndarray
 
     A take ends early where the world says that its episode is over.
     """
-    env = gym.make(WORLD, world=world, steps=replay.steps)
+    env = replay.environment(world)
     takes = []
     with tqdm(total=replay.frames(), unit="frame", desc=label) as bar:
         for each in replay.rounds:

@@ -37,6 +37,7 @@ from worldsim.world_model import WorldModel
 
 SCHEMA = 2  # the first drew its noise from another generator
 WORLD = "worldsim/World-v0"  # any world, by name or folder
+ROLE = ("fixed", "channel_actions")  # arguments of an environment that say what its actions mean
 ENGINE = "engine"  # the entry of `Replay.machine` that says what painted
 NEEDED = {
     "plain": "a world after `play_plain()`",
@@ -127,6 +128,20 @@ class Replay:
     rounds: list[Round]
     machine: dict[str, Any]
     version: str = __version__
+    role: dict[str, Any] | None = None
+    """The environment's `fixed` and `channel_actions`, where given: the actions are then not the world's own."""
+
+    @classmethod
+    def of(cls, env: gym.Env, rounds: Sequence[Round], world: str, *, device: str = "cpu") -> Replay:
+        """The session that was played in `env`, a `WorldEnv`. world: its shipped name or folder; device: it was on."""
+        model, role = env.unwrapped.model, env.unwrapped.rules.role
+        part = {name: value for name in ROLE if (value := getattr(role, name))}
+        told = describe(model, device)
+        return cls(world, model.fingerprint, env.unwrapped.steps, [*rounds], told, role=part or None)
+
+    def environment(self, model: WorldModel) -> gym.Env:
+        """An environment of that world, in which the rounds' actions mean what they meant."""
+        return gym.make(WORLD, world=model, steps=self.steps, **(self.role or {}))
 
     def save(self, path: str | Path) -> None:
         """Write one JSON file."""
@@ -153,6 +168,8 @@ class Replay:
                 raise ValueError("a round's conditions are a value for each group, as {'npc': 'timid'}")
             if not all(_are_changes(each.changes, len(each.actions)) for each in rounds):
                 raise ValueError("a round's changes are pairs of index and conditions, as [8, {'npc': 'timid'}]")
+            if not set(stored.get("role") or ()) <= {*ROLE}:
+                raise ValueError(f"a role has {' and '.join(ROLE)}")
             return cls(rounds=rounds, **stored)
         except (TypeError, KeyError, ValueError) as error:
             raise ValueError(f"replay file '{path}' is damaged: {error}; record it again") from None
@@ -241,7 +258,7 @@ def run(args: argparse.Namespace) -> int:
         print("replay: nothing was painted; --show does so in a window, --check compares every frame", file=sys.stderr)
         return 0
     with threads_of(replay.machine):
-        env = gym.make(WORLD, world=replay.load_world(args.world, device=args.device), steps=replay.steps)
+        env = replay.environment(replay.load_world(args.world, device=args.device))
         if args.show:
             show(replay, env)
         return _checked(replay, env, args.device) if args.check else 0

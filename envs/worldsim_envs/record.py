@@ -29,7 +29,7 @@ from worldsim.action import ActionSpec
 from worldsim.arguments import add_compile, natural, positive
 from worldsim.names import titled
 from worldsim.player.clip import check_clip_name, make_room_for, write_film
-from worldsim.replay import Replay, Round, describe
+from worldsim.replay import Replay, Round
 from worldsim_envs.agents import Agent, load_agent
 from worldsim_envs.env import WorldEnv
 from worldsim_envs.games import Game, matching_game
@@ -128,7 +128,7 @@ def film(
 def session(scenes: Sequence[Scene], env: WorldEnv, world: str, device: str) -> Replay:
     """The imagined half of the scenes as a replay."""
     rounds = [Round.of(scene.seed, scene.actions, scene.frames[IMAGINED], scene.past) for scene in scenes]
-    return Replay(world, env.model.fingerprint, env.steps, rounds, describe(env.model, device))
+    return Replay.of(env, rounds, world, device=device)
 
 
 def write_clip(path: Path, scenes: Sequence[Scene], env: WorldEnv, scale: int) -> None:

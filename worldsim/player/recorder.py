@@ -45,7 +45,7 @@ class Recorder:
 
         Recording goes on where they cannot be written.
         """
-        from worldsim.replay import Replay, Round, describe  # here, because it loads torch
+        from worldsim.replay import Replay, Round  # here, because it loads torch
 
         self.stop_clip(clip, env)
         rounds = [
@@ -53,7 +53,7 @@ class Recorder:
             for each in (take.timeline for take in self._takes)
         ]
         replay = clip.with_suffix(".replay.json")
-        Replay(world, env.model.fingerprint, env.steps, rounds, describe(env.model, device)).save(replay)
+        Replay.of(env, rounds, world, device=device).save(replay)
         return replay
 
     def stop_clip(self, clip: Path, env) -> None:
