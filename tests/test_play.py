@@ -110,7 +110,13 @@ def test_headless_writes_a_clip(world, tmp_path, capsys, suffix):
         (["--headless", "--keys", "up*two"], "'up*two' asks for two frames"),
         (["--headless", "--keys", "up,,down"], "unknown key ''"),
         (["--headless", "--keys", "up", "--record", "clip.avi"], "ends in .mp4, .gif or .webp"),
-        (["--headless", "--keys", "up", "--real", "--compile"], "--compile is for imagined worlds"),
+        (["--headless", "--keys", "up", "--real", "--compile"], "--compile are for imagined worlds"),
+        (["--headless", "--keys", "up", "--real", "--steps", "2"], "--steps, --device and --compile are for imagined"),
+        (
+            ["--headless", "--keys", "up", "--agent", "a.zip", "--fps", "9"],
+            "without a window; leave out --agent, --fps",
+        ),
+        (["--headless", "--keys", "up", "--keys-file", "mine.toml"], "without a window; leave out --keys-file"),
     ],
 )
 def test_a_bad_script_is_one_line(world, capsys, arguments, words):
@@ -222,6 +228,21 @@ def test_without_a_display_it_says_so_and_records(world, monkeypatch, capsys, tm
     paths = [tmp_path / line.split()[-1] for line in said.out.splitlines()]
     assert [path.suffix for path in paths] == [".mp4", ".png"]
     assert all(path.parent.name == "worldsim_clips" and path.stat().st_size > 1000 for path in paths)
+
+
+def test_without_a_display_what_was_asked_for_is_filmed_or_refused(world, monkeypatch, capsys, tmp_path):
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    monkeypatch.setattr(play._command("record"), "run", lambda args: seen.append(args) or 0)
+    assert main(["play", world, "--seed", "3", "--agent", "mine.py", "--real", "--game", "my:Game"]) == 0
+    (asked,) = seen
+    assert (asked.agent, asked.real, asked.game, asked.seed) == ("mine.py", True, "my:Game", 3)
+    capsys.readouterr()
+    assert main(["play", world, "--episodes", "kept", "--start", "2"]) == 2 and len(seen) == 1
+    assert "no display for --episodes and --start" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

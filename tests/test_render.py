@@ -96,6 +96,12 @@ def test_both_takes_stand_side_by_side_in_the_file(folder, stage, session, tmp_p
             )  # one start, but for colours
 
 
+@pytest.mark.parametrize("option", [("--teacher", "there"), ("--intervals", "8")])
+def test_the_realtime_track_takes_no_teachers_options(session, tmp_path, option):
+    with pytest.raises(ValueError, match="are for --track premium"):
+        command(session[0], "--track", "realtime", *option, "--out", tmp_path / "take.gif")
+
+
 def test_the_realtime_track_needs_no_teacher(session, tmp_path):
     assert command(session[0], "--track", "realtime", "--out", tmp_path / "take.gif") == 0
     with Image.open(tmp_path / "take.gif") as clip:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import replace as replaced
 from pathlib import Path
 
 import numpy as np
@@ -265,6 +266,15 @@ def test_a_session_of_a_part_of_the_actions_is_painted_again_from_its_file(tmp_p
     rounds = [played(env, seed, [env.actions.vector(wave=1)] * 3) for seed in (3, 4, 5)]
     Replay.of(env, rounds, str(tmp_path / "world")).save(tmp_path / "part.json")
     assert command(tmp_path / "part.json", "--check") == 0, capsys.readouterr().err
+
+
+def test_a_session_longer_than_the_worlds_own_limit_is_painted_again_whole(tmp_path):
+    world = tiny_encounter()
+    world.info = replaced(world.info, max_episode_steps=2)
+    world.save_pretrained(tmp_path / "world")
+    env = WorldEnv(str(tmp_path / "world"), max_episode_steps=-1)
+    session = Replay.of(env, [played(env, 3, [env.actions.vector(wave=1)] * 5)], str(tmp_path / "world"))
+    assert session.check(session.environment(session.load_world())) == []
 
 
 def test_steps_for_other_frames_than_there_are_is_one_line(tmp_path):

@@ -56,6 +56,10 @@ CLIPS = Path("worldsim_clips")
 CLIP_SECONDS = 20
 
 
+WINDOWED = ("agent", "fps", "scale", "keys_file")
+"""Options that say nothing where there is no window."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `worldsim play`."""
     parser.add_argument("world", nargs="?", help="a shipped world or a folder (default: a menu, if there are several)")
@@ -85,8 +89,11 @@ def run(args: argparse.Namespace) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if args.headless != (args.keys is not None):
         raise ValueError('--headless and --keys go together: worldsim play --headless --keys "right*10,fire"')
-    if args.real and args.compile:
-        raise ValueError("--compile is for imagined worlds; the real game has no network")
+    if args.real and (args.compile or args.steps is not None or args.device != "cpu"):
+        raise ValueError("--steps, --device and --compile are for imagined worlds; the real game has no network")
+    if args.headless and (unheard := [name for name in WINDOWED if getattr(args, name) is not None]):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in unheard)
+        raise ValueError(f"--headless plays the actions of --keys at once, without a window; leave out {options}")
     if args.record is not None:
         check_clip_name(args.record)
         make_room_for(args.record)
@@ -216,16 +223,18 @@ def _first(worlds: list[str]) -> str:
 
 def record_instead(args: argparse.Namespace) -> int:
     """Run the `record` command, found as the command line finds it, into ./worldsim_clips. Returns its exit status."""
+    if kept := [f"--{name}" for name in ("episodes", "start") if getattr(args, name) is not None]:
+        raise OSError(f"no display for {' and '.join(kept)}; give one, or play with --headless --keys")
     record = _command("record")
     parser = argparse.ArgumentParser(prog="worldsim record")
     record.add_arguments(parser)
     world = args.world or _first(list_worlds())
     out = args.record or CLIPS / f"{Path(world).name}.mp4"
     asked = [world, "--seconds", str(CLIP_SECONDS), "--out", str(out)]
-    for option in ("seed", "steps", "device"):
+    for option in ("seed", "steps", "device", "agent", "game"):
         value = vars(args)[option]
         asked += [] if value is None else [f"--{option}", str(value)]
-    asked += ["--compile"] if args.compile else []
+    asked += [f"--{option}" for option in ("compile", "real") if vars(args)[option]]
     return record.run(parser.parse_args(asked))
 
 

@@ -39,6 +39,10 @@ GAP = 4  # pixels between the two takes
 BACKGROUND = 13
 
 
+INTERVALS = 32
+"""Calls of the teacher a frame, where nobody asks for another number."""
+
+
 class PremiumWorld(WorldModel):
     """A world whose network, a many-step teacher, paints every frame along the probability-flow ODE.
 
@@ -65,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--teacher", type=Path, help="a world's folder, or a training stage's (default: the world's own)"
     )
-    parser.add_argument("--intervals", type=positive(int), default=32, help="the teacher's calls a frame (default: 32)")
+    parser.add_argument("--intervals", type=positive(int), help=f"the teacher's calls a frame (default: {INTERVALS})")
     parser.add_argument(
         "--out", type=Path, help="an .mp4, .gif, .webp or .png (default: FILE's name with the track and .mp4)"
     )
@@ -75,6 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Paint the session and write the clip or the strip."""
+    if args.track == "realtime" and (args.teacher is not None or args.intervals is not None):
+        raise ValueError("--teacher and --intervals are for --track premium; the realtime track has no teacher")
+    intervals = args.intervals or INTERVALS
     out = args.out or args.file.with_name(f"{args.file.name.split('.')[0]}.{args.track}.mp4")
     if out.suffix != ".png":
         check_clip_name(out)
@@ -85,14 +92,14 @@ def run(args: argparse.Namespace) -> int:
     premium = None
     if args.track == "premium":
         teacher = load_teacher(args.teacher, world_path(name), world)
-        premium = PremiumWorld(world, teacher, intervals=args.intervals)
+        premium = PremiumWorld(world, teacher, intervals=intervals)
     make_room_for(out)
     label = f"realtime, {replay.steps} steps"
     with threads_of(replay.machine):
         takes = {label: paint(replay, world, label)}
     other = _other_rounds(replay, takes[label])
     if premium is not None:
-        label = f"premium, {args.intervals} steps"
+        label = f"premium, {intervals} steps"
         takes[label] = paint(replay, premium, label)
     if other:
         where = f"round {', '.join(map(str, other))}"

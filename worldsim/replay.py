@@ -141,7 +141,9 @@ class Replay:
 
     def environment(self, model: WorldModel) -> gym.Env:
         """An environment of that world, in which the rounds' actions mean what they meant."""
-        return gym.make(WORLD, world=model, steps=self.steps, **(self.role or {}))
+        env = gym.make(WORLD, world=model, steps=self.steps, **(self.role or {}))
+        env.unwrapped.rules.limit = None  # the rounds say how far they went
+        return env
 
     def save(self, path: str | Path) -> None:
         """Write one JSON file."""

@@ -49,6 +49,11 @@ def key_code(name: str) -> int:
         raise ValueError(f"unknown key name {name!r}; use pygame's names, such as 'left', 'space' or 'a'") from None
 
 
+def key_name(name: str) -> str:
+    """The name under which a pressed key is heard, for any that pygame knows it by: "page up" for "pageup"."""
+    return pygame.key.name(key_code(name))
+
+
 class Viewer:
     """A bare window that shows frames at their own rate: an environment's render mode "human".
 

@@ -140,6 +140,10 @@ class WorldModel:
         done = self.commit(state, frame, action)
         return replace(done, reward=done.reward.masked_fill(~sound, torch.nan), doubt=doubts)
 
+    def __deepcopy__(self, memo: dict) -> WorldModel:
+        """Itself: environments' specifications, which are copied deeply, name the world that they share."""
+        return self
+
     @torch.no_grad()
     def doubt(self, state: WorldState, frame: Tensor, action: Tensor) -> Tensor:
         """How far the network is from a frame it has painted but not committed, when it sees it again under a little

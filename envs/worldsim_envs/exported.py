@@ -14,6 +14,7 @@ from worldsim.action import ActionSpec
 from worldsim.exported.world import OnnxState, OnnxWorld
 from worldsim_envs.faults import NOT_FINITE
 from worldsim_envs.role import Role
+from worldsim_envs.rules import frame_limit
 
 OPTIONS = ("start", "steps", "conditions")
 
@@ -52,8 +53,8 @@ class ExportedEnv(gym.Env):
         self.observation_space = gym.spaces.Box(0, 255, (info["height"], info["width"], 3), np.uint8)
         self.role = Role(self.world.actions, fixed)
         self.action_space = self.role.space
-        limit = info["max_episode_steps"] if max_episode_steps is None else max_episode_steps
-        self._limit = np.inf if limit == -1 else limit
+        limit = frame_limit(max_episode_steps, info["max_episode_steps"])
+        self._limit = np.inf if limit is None else limit
         self._steps = self._usual_steps = self._checked_steps(info["default_steps"] if steps is None else steps)
         self._state: OnnxState | None = None
         self._start, self._over = 0, False

@@ -100,10 +100,10 @@ class EncounterParallelEnv(ParallelEnv):
         """
         if not self.agents:
             raise gym.error.ResetNeeded("the episode is over or was never begun; call reset()")
-        frame, reward, terminated, _, info = self._env.step(self._vector(actions))
+        frame, reward, terminated, truncated, info = self._env.step(self._vector(actions))
         self._step += 1
         agents = self.agents
-        truncated = self._step >= self._limit
+        truncated = truncated or self._step >= self._limit
         rewards = {agent: reward if agent == PLAYER else -reward for agent in agents}
         if terminated or truncated:
             self.agents = []

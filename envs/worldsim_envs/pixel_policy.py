@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -94,6 +95,11 @@ class PixelPolicy(nn.Module):
                 nn.init.zeros_(layer.bias)
         nn.init.orthogonal_(self.action.weight, 0.01)
         nn.init.orthogonal_(self.value.weight, 1.0)
+
+
+def policy_hash(folder: str | Path) -> str:
+    """SHA-256 of the weights of a policy's folder, which tells what learnt there from what learnt there later."""
+    return hashlib.sha256((Path(folder) / WEIGHTS).read_bytes()).hexdigest()
 
 
 def check_policy(policy: PixelPolicy, shape: tuple[int, ...], actions: ActionSpec, path: str | Path) -> None:

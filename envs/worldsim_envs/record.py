@@ -36,6 +36,7 @@ from worldsim_envs.games import Game, matching_game
 from worldsim_envs.games.base import Policy, PolicyFactory
 from worldsim_envs.games.past import real_past
 from worldsim_envs.pictures import Column, clip_frame, contact_sheet
+from worldsim_envs.real import plain
 
 REAL, IMAGINED = "real", "imagined"
 SHEET_COLUMNS, SHEET_SCALE = 8, 3
@@ -86,6 +87,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError(f"cannot write {str(sheet)!r}; give a name that ends in .png")
     if args.real and args.replay is not None:
         raise ValueError("a replay file holds an imagined session; leave out --replay or --real")
+    if args.real and args.compile:
+        raise ValueError("--compile is for imagined worlds; leave out --compile or --real")
     env = WorldEnv(args.world, steps=args.steps, device=args.device, compile=args.compile)
     starts_rng, agent_rng = np.random.default_rng(args.seed).spawn(2)
     insider = _insiders(env, args.game).get(args.agent)
@@ -204,7 +207,7 @@ def _begin(env: WorldEnv, game: Game | None, rng: np.random.Generator, imagined:
 
 def _continue(scene: Scene, env: WorldEnv, game: Game | None, agent: Agent) -> bool:
     """Add one frame to a scene. Returns whether it ends here."""
-    action = agent(scene.frames[IMAGINED if IMAGINED in scene.frames else REAL][-1])
+    action = plain(agent(scene.frames[IMAGINED if IMAGINED in scene.frames else REAL][-1]))
     outcomes = {}
     if REAL in scene.frames:
         outcomes[REAL] = game.step(action)

@@ -66,7 +66,7 @@ class Rules:
         is_model = isinstance(world, WorldModel)
         self.model = world if is_model else WorldModel.from_pretrained(world, device=device, compile=compile)
         info, self.actions = self.model.info, self.model.actions
-        self.limit = _limit(max_episode_steps, info.max_episode_steps)
+        self.limit = frame_limit(max_episode_steps, info.max_episode_steps)
         """Frames until an episode is truncated, or None."""
         self.ood_every, self.ood_limit = _guard(ood_every, ood_limit)
         self.role = Role(self.actions, fixed, channel_actions=channel_actions)
@@ -180,7 +180,8 @@ def is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _limit(asked: int | None, world: int | None) -> int | None:
+def frame_limit(asked: int | None, world: int | None) -> int | None:
+    """Frames until an episode is truncated, None for never: as asked for, or the world's own; ValueError else."""
     if asked is None:
         return world
     if asked == NO_LIMIT:

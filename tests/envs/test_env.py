@@ -1,5 +1,6 @@
 """WorldEnv against gymnasium's contract and against the world model under it."""
 
+import copy
 import shutil
 from dataclasses import replace
 
@@ -405,3 +406,9 @@ def test_numpys_whole_numbers_are_numbers(world):
     env.reset(seed=0)
     env.step(0)
     assert env.rewind(np.int64(1))[1]["step"] == 0
+
+
+def test_a_world_that_a_specification_names_is_shared_by_its_copies():
+    world = tiny_world()
+    env = gym.make("worldsim/World-v0", world=world)
+    assert copy.deepcopy(world) is world and copy.deepcopy(env.spec).kwargs["world"] is world

@@ -100,6 +100,11 @@ def test_a_fault_truncates_with_reward_zero_and_the_last_sound_frame(env):
         (lambda env: env.step(18), "18"),
         (lambda env: env.step([1, 2]), r"action has shape \(2,\); give one action of Discrete\(18\)"),
         (lambda env: ExportedEnv(env.world, render_mode="human"), "unknown render_mode 'human'"),
+        (
+            lambda env: ExportedEnv(env.world, max_episode_steps=0),
+            "max_episode_steps=0; give a number of frames from 1",
+        ),
+        (lambda env: ExportedEnv(env.world, max_episode_steps="x"), "max_episode_steps='x'; give a number of frames"),
         (lambda env: ExportedEnv(env.world, steps=5), "steps=5; this world paints in 1, 2, 4 denoising steps"),
     ],
 )

@@ -73,6 +73,16 @@ def test_when_the_time_is_over_all_are_truncated_and_a_reset_is_called_for():
         env.step({})
 
 
+def test_a_round_that_the_world_cuts_is_over_for_all(monkeypatch):
+    env = EncounterParallelEnv()
+    env.reset(seed=0)
+    step = env._env.step
+    monkeypatch.setattr(env._env, "step", lambda action: (*step(action)[:3], True, {"fault": "no number"}))
+    _, _, terminations, truncations, infos = env.step({"player": STAY, "npc": STAY})
+    assert all(truncations.values()) and not any(terminations.values()) and not env.agents
+    assert infos["player"] == {"fault": "no number"}
+
+
 def test_wrong_arguments_and_actions_are_told_in_one_line():
     env = EncounterParallelEnv()
     env.reset(seed=0)

@@ -200,3 +200,16 @@ def test_m_hands_over_to_the_agent_after_the_random_player(env, window, make_gam
     assert hand.game.status().hands == "agent" and np.array_equal(seen[0], before)
     hand.turn("m")
     assert hand.game.status().hands == "you" and hand.game.session.timeline.actions == [0, UP, 0]
+
+
+@pytest.mark.parametrize(("limit", "ended"), [(4, False), (None, True)])
+def test_a_round_that_its_time_limit_cut_is_no_end_of_the_game(window, make_game, world, tmp_path, limit, ended):
+    source = _source(world)
+    source.limit = limit
+    hand = Hand(make_game(source, real=True, episodes=EpisodeWriter(tmp_path, source.facts(), "real")), window)
+    while hand.game.mode == "play":
+        hand.turn()
+    hand.game.close()
+    (file,) = tmp_path.rglob("*.npz")
+    assert bool(np.load(file)["ended"]) is ended
+    assert json.loads((tmp_path / "meta.json").read_text())["episodes"][0]["ended"] is ended

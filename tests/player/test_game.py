@@ -173,12 +173,13 @@ def test_slots_are_apart_and_an_empty_one_is_one_line(hand):
     assert hand.note == "loaded slot 1"
 
 
+@pytest.mark.parametrize("damage", [lambda data: b"no such thing", lambda data: data[: len(data) // 2]])
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_a_damaged_slot_is_one_line_and_the_round_goes_on(hand, suffix):
+def test_a_damaged_slot_is_one_line_and_the_round_goes_on(hand, suffix, damage):
     hand.turns(3)
     hand.turn("f5")
     (file,) = hand.game._slots.folder.glob(f"slot1{suffix}")
-    file.write_bytes(b"no such thing")
+    file.write_bytes(damage(file.read_bytes()))
     hand.turn("f9")
     assert file.name in hand.note and "\n" not in hand.note
     assert hand.game.status().step == 5
@@ -357,3 +358,40 @@ def test_random_hands_press_what_a_player_could_and_nothing_else():
     assert drawn[:, 0].min() < -0.5 and drawn[:, 0].max() > 0.5
     held = np.diff(np.flatnonzero(np.abs(np.diff(drawn[:, 0])) > 0))
     assert 1 <= held.min() and held.max() <= 8 and len(set(held)) > 4
+
+
+def test_a_loaded_game_drops_no_round_and_no_frame_is_kept_twice(env, window, make_game, tmp_path):
+    hand = Hand(make_game(env, episodes=EpisodeWriter(tmp_path / "data", env.facts(), "imagined")), window)
+    hand.turns(5)
+    hand.turn("f5")
+    first = list(hand.game.session.timeline.frames())
+    hand.turn("n")
+    hand.turns(6)
+    second = list(hand.game.session.timeline.frames())
+    hand.turn("f9")
+    hand.turns(3)
+    hand.game.close()
+    third = list(hand.game.session.timeline.frames())
+    kept = [np.load(path)["frames"] for path in sorted((tmp_path / "data").rglob("*.npz"))]
+    wanted = [first, second, third[5:]]  # the slot holds the fifth frame
+    assert len(third) > len(first) and sorted(map(len, kept)) == sorted(map(len, wanted))
+    assert all(any(same(frames, each) for each in kept) for frames in wanted)
+
+
+def test_a_clip_leaves_a_future_where_the_player_did(hand, world, monkeypatch):
+    monkeypatch.setattr("worldsim.player.game.usual_suffix", lambda: ".gif")
+    hand.turn("r")
+    press("up")
+    hand.turns(5)
+    hand.turn("k")
+    hand.turn("x")
+    hand.turns(7)
+    hand.turn("x")
+    hand.turns(2)
+    hand.turn("r")
+    (clip,), (file,) = files(hand, "*.gif"), files(hand, "*.replay.json")
+    takes = hand.game._recorder._takes
+    assert [(take.first, take.last) for take in takes] == [(0, 7), (7, 15), (15, None)]
+    with Image.open(clip) as image:
+        assert image.n_frames == 8 + 9 + 4
+    assert len(Replay.load(file).rounds) == 2 and Replay.load(file).check(gym.make(WORLD, world=world)) == []

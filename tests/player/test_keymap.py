@@ -44,6 +44,22 @@ def test_a_file_gives_keys_to_channels_and_commands_and_the_rest_stays(written, 
     window.close()
 
 
+def test_a_key_is_heard_by_any_name_that_pygame_knows_it_by(written, monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    keys = keymap.load(
+        written('[play]\nfire = ["keypad 0", "pageup"]\n[commands]\npause = ["capslock"]'), tiny_actions()
+    )
+    assert keys.actions.keys["fire"] == ("[0]", "page up")
+    window = Window("Tiny", (48, 64), tiny_actions(), scale=4, keymap=keys)
+    press("keypad 0", "pageup")
+    tap("capslock")
+    seen = window.poll()
+    assert seen.held == {"[0]", "page up"} and seen.commands == ("pause",)
+    window.close()
+    with pytest.raises(ValueError, match="given to fire and to pause"):
+        keymap.load(written('[play]\nfire = ["pageup"]\n[commands]\npause = ["page up"]'), tiny_actions())
+
+
 def test_own_keys_leave_the_worlds_conditions(written):
     moody = ActionSpec([Channel("npc_shy"), Channel("npc_bold")], conditions={"npc": ("shy", "bold")})
     assert keymap.load(written('[commands]\npause = ["f3"]'), moody).actions.conditions == moody.conditions

@@ -244,16 +244,19 @@ def test_games_run_undisturbed_and_leave_the_process_as_it_was():
     assert (sys.getswitchinterval(), gc.get_freeze_count()) == before
 
 
-def test_an_error_while_painting_ends_the_run_and_is_raised(env, window, make_game):
-    game = make_game(env)
+def test_an_error_while_painting_ends_the_run_is_raised_and_loses_no_recording(env, window, make_game, tmp_path):
+    game, paint = make_game(env, record=tmp_path / "round.gif"), env.paint
 
     def broken(action):
-        raise ValueError("no such action")
+        if len(game.session.timeline) == 4:
+            raise ValueError("no such action")
+        return paint(action)
 
     env.paint = broken
     with pytest.raises(ValueError, match="no such action"):
         loop.run(game, Script(window, lambda count: None))
     assert "worldsim-painter" not in {thread.name for thread in threading.enumerate()}
+    assert (tmp_path / "round.gif").is_file() and (tmp_path / "round.replay.json").is_file()
 
 
 def test_a_slow_model_answers_the_last_keys_and_queues_nothing(env, window, make_game):

@@ -75,6 +75,10 @@ class OnnxWorld:
         self.quantiles = Quantiles(arrays["edges"], arrays["slopes"])
         self._graphs = {name: Graph(Path(folder).expanduser() / graph_file(name), threads) for name in GRAPHS}
 
+    def __deepcopy__(self, memo: dict) -> OnnxWorld:
+        """Itself, as `WorldModel`."""
+        return self
+
     def reset(self, *, start: int = 0, seed: int = 0, conditions: Mapping[str, str] | None = None) -> OnnxState:
         """A world that remembers one of the start states.
 

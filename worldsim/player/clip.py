@@ -113,4 +113,7 @@ def _write_animation(path: Path, pictures: Iterable[np.ndarray], fps: int) -> No
 
     first, *others = (Image.fromarray(picture) for picture in pictures)
     how = WEBP if path.suffix == ".webp" else {}
-    first.save(path, save_all=True, append_images=others, duration=round(1000 / fps), loop=0, **how)
+    unit = 1 if how else 10  # milliseconds; each picture lasts until the next one's time, so that no rounding adds up
+    times = [unit * round(1000 * number / (unit * fps)) for number in range(len(others) + 2)]
+    durations = [after - before for before, after in itertools.pairwise(times)]
+    first.save(path, save_all=True, append_images=others, duration=durations, loop=0, **how)

@@ -41,18 +41,18 @@ class EpisodeWriter:
                 wrong = "other actions" if key == "actions" else f"{key} '{seen}', not '{right}'"
                 raise ValueError(f"{folder} holds episodes of {wrong}; choose another folder")
 
-    def add(self, timeline: Timeline, policy: str) -> Path | None:
-        """Write a round that was played as one episode; None where it has no frame but the first."""
-        if not len(timeline):
+    def add(self, timeline: Timeline, policy: str, *, first: int = 0) -> Path | None:
+        """Write a round that was played, from its frame `first` on, as one episode; None where that has no other."""
+        if len(timeline) <= first:
             return None
         split = self._split()
         number = 1 + max((entry["seed"][-1] for entry in self._of(split)), default=-1)
         file = f"{split}/{number:06d}.npz"
-        data = _packed(timeline, ActionSpec.from_json(self._meta["actions"]))
+        data = _packed(timeline, first, ActionSpec.from_json(self._meta["actions"]))
         _write_whole(self.folder / file, data)
-        rewards = np.asarray(timeline.rewards)
+        rewards = np.asarray(timeline.rewards[first:])
         entry = {"file": file, "split": split, "policy": policy, "seed": [timeline.seed, SPLITS.index(split), number]}
-        entry |= {"steps": len(timeline), "return": float(rewards.sum()), "ended": timeline.over, "replayable": False}
+        entry |= {"steps": len(rewards), "return": float(rewards.sum()), "ended": timeline.ended, "replayable": False}
         entry |= {"rewarded_steps": int(np.count_nonzero(rewards)), "sha256": hashlib.sha256(data).hexdigest()}
         self._meta["episodes"].append(entry)
         frames = {split: sum(each["steps"] + 1 for each in self._of(split)) for split in SPLITS}
@@ -71,15 +71,15 @@ class EpisodeWriter:
         return empty[0] if empty else min(SPLITS, key=lambda split: counts[split] / SHARES[split])
 
 
-def _packed(timeline: Timeline, spec: ActionSpec) -> bytes:
+def _packed(timeline: Timeline, first: int, spec: ActionSpec) -> bytes:
     buffer = io.BytesIO()
-    actions = _named(timeline, spec)
+    actions = _named(timeline, spec)[first:]
     np.savez_compressed(
         buffer,
-        frames=np.stack(list(timeline.frames())),
+        frames=np.stack(list(timeline.frames(first))),
         actions=actions.astype(np.float32 if actions.ndim > 1 else np.int64),
-        rewards=np.asarray(timeline.rewards, np.float32),
-        ended=np.bool_(timeline.over),
+        rewards=np.asarray(timeline.rewards[first:], np.float32),
+        ended=np.bool_(timeline.ended),
     )
     return buffer.getvalue()
 

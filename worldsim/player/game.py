@@ -78,6 +78,7 @@ class Game:
         self._starts, self._open_real, self._episodes, self._real = starts, open_real, episodes, real
         self._hands, self._others_hands = Hands(self._actions, agent, seed), Hands(self._actions, agent, seed + 1)
         self._played: set[str] = set()
+        self._unkept = 0  # the first frame of the round that no episode of this run holds yet
         self._truth: Truth | None = None
         self._fork: Fork | None = None
         self._again: Repaint | None = None
@@ -285,8 +286,8 @@ class Game:
 
     def _keep_episode(self) -> None:
         if self._episodes is not None:
-            self._episodes.add(self.session.timeline, "+".join(sorted(self._played)))
-        self._played = set()
+            self._episodes.add(self.session.timeline, "+".join(sorted(self._played)), first=self._unkept)
+        self._played, self._unkept = set(), 0
 
     def _swap_hands(self) -> None:
         self._hands.swap()
@@ -355,10 +356,13 @@ class Game:
         self._note.say(f"saved in slot {self._slot}")
 
     def _load(self) -> None:
-        self.session.restore(*self._slots.load(self._slot))
+        saved = self._slots.load(self._slot)
+        self._leave_rewind()
+        self._keep_episode()
+        self.session.restore(*saved)
+        self._unkept = len(self.session.timeline)  # what led there was kept with the round it was of
         self._start = Start("a saved game", self.session.timeline.past)
         self._close_beside()
-        self._rewound = None
         self._recorder.follow(self.session.timeline)
         self._note.say(f"loaded slot {self._slot}")
 

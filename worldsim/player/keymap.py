@@ -27,7 +27,7 @@ from typing import Any
 from worldsim.action import ActionSpec
 from worldsim.names import did_you_mean
 from worldsim.player.controls import COMMANDS, REWIND
-from worldsim.window import key_code
+from worldsim.window import key_name
 
 NAME = "keys.toml"
 SECTIONS = ("play", "commands", "mouse")
@@ -135,15 +135,13 @@ def _known(file: Path, where: str, name: Any, known: Iterable[str]) -> str:
 def _keys(file: Path, where: str, keys: Any) -> tuple[str, ...]:
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise ValueError(f'keys file \'{file}\': {where} is {keys!r}; give a list of key names such as ["space", "j"]')
-    lowered = tuple(key.lower() for key in keys)
-    for key in lowered:
-        if key == REWIND:
-            raise ValueError(f"keys file '{file}': {where} takes {REWIND}, which rewinds; choose another key")
-        try:
-            key_code(key)
-        except ValueError as error:
-            raise ValueError(f"keys file '{file}': {where}: {error}") from None
-    return lowered
+    try:
+        heard = tuple(key_name(key.lower()) for key in keys)
+    except ValueError as error:
+        raise ValueError(f"keys file '{file}': {where}: {error}") from None
+    if REWIND in heard:
+        raise ValueError(f"keys file '{file}': {where} takes {REWIND}, which rewinds; choose another key")
+    return heard
 
 
 def _check_apart(file: Path, given: Mapping[str, tuple[str, ...]]) -> None:

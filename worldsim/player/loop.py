@@ -211,8 +211,11 @@ def _paint(game: Game, desk: Desk) -> None:
         while not desk.stopped.is_set():
             game.pacer.wait(desk.pressed.wait)
             game.turn(desk.take(), put)
-        game.close()
     except Exception as error:  # carried to the screen's thread, which raises it
         desk.error = error
+    try:
+        game.close()  # after an error, too: what was recorded until then is not lost
+    except Exception as error:
+        desk.error = desk.error or error
     finally:
         desk.stopped.set()

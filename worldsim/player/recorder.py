@@ -14,10 +14,16 @@ from worldsim.player.timeline import Timeline
 
 @dataclass
 class Take:
-    """One round that is recorded from its frame `first` on."""
+    """One round that is recorded from its frame `first` to `last`, None while it goes on."""
 
     timeline: Timeline
     first: int
+    last: int | None = None
+
+    def frames(self) -> Iterator[np.ndarray]:
+        """What is recorded of it."""
+        end = len(self.timeline) if self.last is None else min(self.last, len(self.timeline))
+        return (self.timeline.frame(index) for index in range(self.first, end + 1))
 
 
 class Recorder:
@@ -38,6 +44,7 @@ class Recorder:
         last = self._takes[-1]
         last.first = min(last.first, len(last.timeline))
         if last.timeline is not timeline:
+            last.last = len(last.timeline)
             self._takes.append(Take(timeline, len(timeline)))
 
     def stop(self, clip: Path, env, *, world: str, device: str) -> Path:
@@ -50,7 +57,7 @@ class Recorder:
         self.stop_clip(clip, env)
         rounds = [
             Round.of(each.seed, each.actions, each.frames(), each.past, steps=each.steps, changes=each.changes)
-            for each in (take.timeline for take in self._takes)
+            for each in {id(take.timeline): take.timeline for take in self._takes}.values()
         ]
         replay = clip.with_suffix(".replay.json")
         Replay.of(env, rounds, world, device=device).save(replay)
@@ -63,4 +70,4 @@ class Recorder:
 
     def _frames(self) -> Iterator[np.ndarray]:
         for take in self._takes:
-            yield from take.timeline.frames(take.first)
+            yield from take.frames()

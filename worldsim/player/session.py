@@ -59,7 +59,8 @@ class Session:
         """Remember the painted frame."""
         reward, terminated, truncated, _ = self.env.commit()
         over = terminated or truncated
-        self.timeline.add(self._action, self.env.steps, self.frame, reward, over=over, holds=self._holds)
+        ends = {"over": over, "ended": terminated}
+        self.timeline.add(self._action, self.env.steps, self.frame, reward, **ends, holds=self._holds)
         if not over and len(self.timeline) % KEEP_EVERY == 0:
             self._keep()
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -26,7 +27,9 @@ class Timeline:
     """Denoising steps of each painted frame."""
     rewards: list[float] = field(default_factory=list)
     over: bool = False
-    """Whether the round ended with its last frame."""
+    """Whether the round ended with its last frame, or was cut there by its time limit."""
+    ended: bool = False
+    """Whether the game itself ended it."""
     past: Mapping[str, Any] | None = None
     """The reset options `frames` and `actions` that the round began from; None where the seed drew them."""
     began: Mapping[str, str] = field(default_factory=dict)
@@ -63,17 +66,19 @@ class Timeline:
         reward: float,
         *,
         over: bool = False,
+        ended: bool = False,
         holds: Mapping[str, str] | None = None,
     ) -> None:
         """Append one frame (H, W, 3) uint8, the action that led to it, its reward and whether it is the last.
 
+        ended: whether the game itself makes it the last, not a time limit.
         holds: the conditions under which the action was taken.
         """
         self.packed.append(_pack(frame))
         self.actions.append(action)
         self.steps.append(steps)
         self.rewards.append(reward)
-        self.over = over
+        self.over, self.ended = over, ended
         self.holds.append(holds or {})
 
     def frame(self, index: int) -> np.ndarray:
@@ -86,18 +91,19 @@ class Timeline:
 
     def cut(self, length: int) -> None:
         """Forget everything after the first `length` actions, of which there are more."""
-        self.over = False
+        self.over = self.ended = False
         del self.packed[length + 1 :], self.actions[length:], self.steps[length:], self.rewards[length:]
         del self.holds[length:]
 
     def copy(self) -> Timeline:
         """An independent copy."""
-        lists = (list(each) for each in (self.packed, self.actions, self.steps, self.rewards))
-        return Timeline(self.seed, self.shape, *lists, self.over, self.past, self.began, list(self.holds))
+        lists = {name: list(vars(self)[name]) for name in ("packed", "actions", "steps", "rewards", "holds")}
+        return replace(self, **lists)
 
     def save(self, path: Path) -> None:
         """Write one npz file."""
-        told = {name: np.asarray(vars(self)[name]) for name in ("seed", "actions", "steps", "rewards", "over")}
+        names = ("seed", "actions", "steps", "rewards", "over", "ended")
+        told = {name: np.asarray(vars(self)[name]) for name in names}
         past = {f"past_{name}": value for name, value in (self.past or {}).items()}
         conditions = json.dumps({"began": dict(self.began), "holds": [dict(each) for each in self.holds]})
         np.savez_compressed(path, frames=np.stack(list(self.frames())), conditions=conditions, **told, **past)
@@ -106,17 +112,19 @@ class Timeline:
     def load(cls, path: Path) -> Timeline:
         """What `save` wrote; ValueError in one line where the file is none."""
         try:
-            with np.load(path) as stored:
+            with path.open("rb") as file, np.load(file) as stored:
                 frames, lists = stored["frames"], [stored[name] for name in ("actions", "steps", "rewards")]
                 seed, over = int(stored["seed"]), bool(stored["over"])
+                ended = bool(stored["ended"]) if "ended" in stored else over  # files of before did not tell
                 conditions = json.loads(str(stored["conditions"]))
                 past = {name: stored[f"past_{name}"] for name in ("frames", "actions") if f"past_{name}" in stored}
-        except (KeyError, ValueError, EOFError, zlib.error) as error:
+        except (KeyError, ValueError, EOFError, zlib.error, BadZipFile) as error:
             raise ValueError(f"'{path}' is no round's history ({error}); save the game again") from None
         actions, steps, rewards = (each.tolist() for each in lists)
         actions = [np.asarray(action, lists[0].dtype) for action in actions]
         packed = [_pack(frame) for frame in frames]
-        return cls(seed, frames.shape[1:], packed, actions, steps, rewards, over, past or None, **conditions)
+        ends = {"over": over, "ended": ended}
+        return cls(seed, frames.shape[1:], packed, actions, steps, rewards, **ends, past=past or None, **conditions)
 
 
 def _pack(frame: np.ndarray) -> bytes:

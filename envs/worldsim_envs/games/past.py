@@ -7,16 +7,27 @@ import numpy as np
 from worldsim_envs.games.base import Game
 
 LEAD_IN = (40, 120)  # frames of random play before a start, least and most
+TRIES = 50  # rounds of random play that may end before their start
 
 
 def real_past(game: Game, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """The last frames (length, H, W, 3), and the actions between them, of some random play that goes on."""
+    """The last frames (K, H, W, 3), and the actions between them, of some random play that goes on; K is `length`, or 1
+    in a game whose random play ends too soon for that."""
+    for lead_in in (LEAD_IN, (0, 1)):
+        for _ in range(TRIES):
+            if past := _past(game, length, length - 1 + int(rng.integers(*lead_in)), rng):
+                return past
+    return _past(game, 1, 0, rng)
+
+
+def _past(game: Game, length: int, steps: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray] | None:
+    """The last `length` frames of so many steps of random play; None where it ended within them."""
     policy = game.policies()["random"](rng)
     frames, actions = [game.reset(int(rng.integers(2**31)))], []
-    for _ in range(length - 1 + int(rng.integers(*LEAD_IN))):
+    for _ in range(steps):
         actions.append(policy(game))
         frame, _, ended = game.step(actions[-1])
         frames.append(frame)
         if ended:
-            return real_past(game, length, rng)
+            return None
     return np.stack(frames[-length:]), np.asarray(actions[len(actions) - (length - 1) :])
