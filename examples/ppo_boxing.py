@@ -41,7 +41,10 @@ from worldsim_training.dataset import Recording
 from worldsim_training.episodes import read_meta
 from worldsim_training.recorded_starts import recorded_starts
 
-COUNTS = ("frames", "num_envs", "rollout", "episode_steps", "stack", "moments", "branch_steps")
+COUNTS = (
+    *("frames", "num_envs", "rollout", "epochs", "minibatches"),
+    *("stack", "dim", "episode_steps", "moments", "branch_steps"),
+)
 """Settings that are whole numbers from 1."""
 KEEP_EVERY = 20
 """Updates between two checkpoints."""
@@ -91,12 +94,15 @@ class Config:
 def main() -> None:
     """Train, test, write OUT/curve.json, OUT/policy, OUT/result.json and OUT/curves.png, print the table."""
     config, args = read_arguments()
-    args.out.mkdir(parents=True, exist_ok=True)
     if args.test:
         config = trained_as(args.out / "policy")
     else:
         # First of all, because the real game's processes are forked, which a GPU in use does not survive.
-        worlds = (Real if config.real else Imagined)(config, args.device)
+        try:
+            worlds = (Real if config.real else Imagined)(config, args.device)
+        except (ValueError, OSError, ImportError, RuntimeError) as error:  # torch's, where there is no such device
+            raise SystemExit(f"ppo_boxing: {' '.join(str(error).split())}") from None
+        args.out.mkdir(parents=True, exist_ok=True)
         try:
             train(config, worlds, args.out, args.device).save_pretrained(args.out / "policy", facts=asdict(config))
         finally:
@@ -382,6 +388,8 @@ def read_arguments() -> tuple[Config, argparse.Namespace]:
         parser.error("--openings are for the imagined game, not for --real")
     if args.denoising not in NOMINAL_STEPS:
         parser.error(f"--denoising is one of {', '.join(map(str, NOMINAL_STEPS))}")
+    if args.num_envs * args.rollout < 2 * args.minibatches:
+        parser.error("--minibatches of at least 2 steps are needed; give fewer of them, or a longer --rollout")
     if args.test and not (args.out / "policy" / "policy.json").is_file():
         parser.error(f"{args.out} holds no policy to test; train one without --test")
     try:

@@ -220,3 +220,17 @@ def test_a_run_from_recorded_openings_begins_at_real_moments_and_stays_near_them
     for wrong in (("data", "--real"), ("data",), ("nowhere",)):
         with pytest.raises(SystemExit):
             call("--out", "nowhere", "--openings", *wrong)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--device", "cuda:99"), "ppo_boxing: "),
+        (("--epochs", 0), "0"),
+        (("--minibatches", 9999), "--minibatches of at least 2 steps"),
+    ],
+)
+def test_what_cannot_be_trained_is_one_line_and_leaves_no_folder(folder, words, said):
+    code, _, error = run(folder, "--out", "none", *words)
+    assert code and said in error.splitlines()[-1] and "Traceback" not in error
+    assert not (folder / "none").exists()

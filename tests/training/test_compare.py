@@ -38,6 +38,7 @@ def test_every_variant_is_a_command_that_hydra_accepts(tmp_path):
             settings = compose("training", overrides=words[3:])
             loop = settings.world.teacher_forcing.loop
             assert (loop.seconds, loop.decay, settings.stage) == (60.0, 0.0, "teacher_forcing")
+            assert not settings.gates.enabled  # a poor variant is a row of the table
             assert settings.out == str(tmp_path / variant)
             model, context = settings.world.model, settings.world.context
             seen.append((model.stem_kind, model.previous_frame, context.painted_share))

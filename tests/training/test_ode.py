@@ -122,6 +122,12 @@ def test_the_student_learns_the_end_of_its_teachers_path_from_points_at_the_play
     assert all(weight.grad is not None for weight in stage.student.parameters())
 
 
+def test_the_level_that_one_step_is_played_at_is_learnt_too():
+    assert OdeDistillation(tiny_denoiser(), OdeConfig(), ContextConfig(), 2.0).levels == sorted(LEVELS, reverse=True)
+    told = OdeDistillation(tiny_denoiser(), OdeConfig(), ContextConfig(), 2.0, 0.9895)
+    assert told.levels == sorted({*LEVELS, 0.9895}, reverse=True) and {*told.levels} <= {*told.grid}
+
+
 def test_levels_that_no_list_has_are_refused():
     for points in (0, 5):
         with pytest.raises(ValueError, match=f"ode.points is {points}; the step lists have 1 to 4 noise levels"):

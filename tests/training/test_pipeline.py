@@ -157,7 +157,7 @@ def test_a_world_that_keeps_its_last_calls_is_trained_scored_and_exported_so(fin
 def test_distribution_matching_is_left_out_until_it_is_asked_for(finished, distilled):
     folder, data = distilled
     assert not (finished / "run" / "dmd").exists()
-    with pytest.raises(FileNotFoundError, match="run stage=dmd to its end first"):
+    with pytest.raises(ValueError, match="world.release is dmd, but world.dmd.loop.steps is 0"):
         run(folder, data, "world.release=dmd", stage="outcomes")
 
 

@@ -127,7 +127,7 @@ def test_a_reader_that_misreads_the_real_game_is_refused_but_kept(tmp_path):
 
 def test_a_reader_is_ready_with_its_scores_on_episodes_it_never_saw(monkeypatch, tmp_path):
     monkeypatch.setattr(reactions, "LEAST_ACCURACY", 0.0)
-    path = tmp_path / "reader.safetensors"
+    path = tmp_path / "new" / "reader.safetensors"
     _, first = ready_reader(path, episodes=12, steps=2, held_out=2)
     reader, again = ready_reader(path, held_out=2)  # from the file: nothing is trained
     assert again == first == score_reader(reader, play_episodes("test", 2))
@@ -139,3 +139,12 @@ def test_a_recording_of_another_game_is_refused(tmp_path):
     collect(CollectConfig(out=str(tmp_path), game="counting", frames=30, workers=1), CountingGame)
     with pytest.raises(ValueError, match="a recording of counting; reactions are read in encounter"):
         read_dataset(tmp_path, "train")
+
+
+def test_a_file_without_a_reader_and_a_place_that_cannot_be_written_are_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no reader")
+    with pytest.raises(ValueError, match="'.*file' holds no reader"):
+        reactions.load_reader(tmp_path / "file")
+    monkeypatch.setattr(reactions, "play_episodes", pytest.fail)
+    with pytest.raises(SystemExit, match="reactions: cannot write '.*reader.safetensors'"):
+        reactions.main(["--out", str(tmp_path / "file" / "reader.safetensors")])

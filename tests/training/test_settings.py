@@ -18,6 +18,14 @@ pytestmark = pytest.mark.usefixtures("dot_game")
     [
         (("stage=export_",), f"unknown stage 'export_'; use one of {', '.join(STAGES)}"),
         (("stage=dmd",), "world.dmd.loop.steps is 0, which leaves stage dmd out; set it to at least 1"),
+        (("world.release=dmd",), "world.release is dmd, but world.dmd.loop.steps is 0"),
+        (("world.consistency.intervals=1", "world.consistency.mean_share=0.1"), "has no level below pure noise"),
+        (
+            ("world.context.painted_share=0.2", "world.teacher_forcing.loop.batch=4", "stage=teacher_forcing")
+            + ("world.teacher_forcing.loop.accumulate=2",),
+            "world.context.painted_share=0.2 of 2 clips at once is none of them",
+        ),
+        (("world.context.painted_share=0.9",), "world.context.painted_share=0.9 of 2 clips at once is all of them"),
         (("world.release=best",), "world.release is 'best'; use one of distillation, dmd"),
         (("world.default_steps=3",), "world.default_steps is 3; use 1, 2 or 4"),
         (("world.start_policies=[nobody]",), "world.start_policies has nobody; this world's are "),
@@ -48,11 +56,16 @@ WRONG = {
         *("shift=0", "shift=-1.0", "shift=.nan", "teacher_forcing.shift=0", "bidirectional.shift=-2"),
         *("consistency.grid_shift=0", "ode.grid_shift=-1", "dmd.critic_learning_rate=-1e-5"),
         *(f"{stage}.loop.learning_rate={rate}" for stage in ("ode", "outcomes") for rate in ("0", "-1e-3", ".inf")),
+        *(
+            f"{stage}.weight_floor={least}"
+            for stage in ("teacher_forcing", "bidirectional", "dmd")
+            for least in (0, -1)
+        ),
         *("consistency.loop.clip_norm=0", "teacher_forcing.loop.clip_norm=-1"),
     ),
     "give 0 or more": (
         *("ode.loop.seconds=-1", "outcomes.loop.seed=-1", "teacher_forcing.loop.warmup=-1", "still_levels=-1"),
-        *("teacher_forcing.weight_floor=-1", "consistency.loop.weight_decay=-0.1"),
+        "consistency.loop.weight_decay=-0.1",
     ),
     "give a share from 0 to below 1": (
         *("ode.loop.ema=1", "outcomes.loop.ema=-0.1", "outcomes.loop.ema=1.5"),
@@ -178,3 +191,26 @@ def test_a_configuration_cannot_be_changed(tmp_path):
     with pytest.raises(AttributeError, match="cannot assign"):
         settings(tmp_path).world.name = "other"
     assert replace(settings(tmp_path), stage="export").stage == "export"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (("world.data.clip_frames=60",), "longest train episode in .* has 41 frames; world.data.clip_frames are 60"),
+        (("world.model.window=40",), "longest validation episode in .* has 41 frames; world.model.window and 2 frames"),
+        (("world.dmd.loop.steps=2", "world.dmd.frames=60"), "world.dmd.context_frames and frames are 6"),
+    ],
+)
+def test_clips_longer_than_every_episode_are_refused_before_anything_is_trained(tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, *changes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_networks_are_scored_on_as_many_frames_as_the_longest_episode_has(tmp_path, capsys):
+    pipeline = Pipeline(settings(tmp_path, "stage=collect"))
+    assert pipeline.run()
+    pipeline.validation = replace(pipeline.validation, frames=64)
+    clips, past = pipeline._held_out()
+    assert clips.frames.shape[1] == 41 and past == 3
+    assert "scored on 38 frames, not 64: no validation episode is longer" in capsys.readouterr().err

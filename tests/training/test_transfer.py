@@ -139,10 +139,33 @@ def test_a_run_that_was_ended_goes_on_and_another_plan_is_one_line(tmp_path):
     file = tmp_path / "transfer.json"
     file.write_text(json.dumps({"plan": 1, "returns": {}}))
     with pytest.raises(ValueError, match="figures with another plan; choose another --json"):
-        transfer._known(file, {"plan": 2})
+        transfer._known(file, {"plan": 2}, {})
     file.write_text("hello")
     with pytest.raises(ValueError, match="holds no transfer figures"):
-        transfer._known(file, {"plan": 2})
+        transfer._known(file, {"plan": 2}, {})
+
+
+def test_what_was_kept_of_a_policy_that_learnt_on_is_measured_anew_and_no_figure_stays_none(tmp_path):
+    file, figures = tmp_path / "transfer.json", {"real": [1.0, float("nan")]}
+    returns = {"random": figures, "runs/ppo": figures, "runs/other": figures}
+    weights = {"runs/ppo": "a", "runs/other": "b"}
+    file.write_text(transfer.to_json({"plan": 1, "weights": weights, "returns": returns}))
+    known = transfer._known(file, {"plan": 1}, weights | {"runs/ppo": "c"})
+    assert list(known) == ["random", "runs/other"] and np.isnan(known["random"]["real"][1])
+
+
+@pytest.mark.parametrize(
+    ("lead_in", "message"),
+    [((50, 60), "random play of dot ended 100 times in a row before a lead-in of 50 to 60"), ((8, 3), "the least")],
+)
+def test_starts_that_random_play_never_reaches_are_one_line(lead_in, message):
+    with DotGame() as game, pytest.raises(ValueError, match=message):
+        find_starts(game, 2, 3, np.random.default_rng(0), lead_in=lead_in)
+
+
+def test_a_lead_in_has_its_most_steps_too():
+    with DotGame() as game:
+        assert len(find_starts(game, 2, 3, np.random.default_rng(0), lead_in=(5, 5))) == 2
 
 
 def test_the_json_file_has_null_where_a_figure_is_not_defined(told):

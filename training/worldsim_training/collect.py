@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import signal
@@ -185,9 +184,9 @@ def _told(policy: str, game: type[Game]) -> str:
     """A policy in meta.json: its name, or its folder and what tells its weights from others'."""
     if not _is_trained(policy, game):
         return policy
-    from worldsim_envs.pixel_policy import WEIGHTS
+    from worldsim_envs.pixel_policy import policy_hash
 
-    return f"{policy} ({hashlib.sha256((Path(policy) / WEIGHTS).read_bytes()).hexdigest()[:12]})"
+    return f"{policy} ({policy_hash(policy)[:12]})"
 
 
 def _untold(told: str) -> str:

@@ -24,7 +24,7 @@ COLUMNS = ("gain_1_db", "gain_4_db", "gain_16_db", "gain_64_db", "motion_ratio",
 def command(variant: str, data: Path, out: Path, seconds: float, extra: Sequence[str] = ()) -> list[str]:
     """The training command of one variant: teacher forcing at a constant learning rate, for so many seconds."""
     settings = [f"world.{key}" if "." in key.split("=")[0] else f"world.model.{key}" for key in VARIANTS[variant]]
-    fixed = ["stage=teacher_forcing", f"out={out / variant}", f"world.data.folder={data}"]
+    fixed = ["stage=teacher_forcing", "gates.enabled=false", f"out={out / variant}", f"world.data.folder={data}"]
     budget = {"seconds": seconds, "steps": UNLIMITED, "decay": 0.0}
     timed = [f"world.teacher_forcing.loop.{key}={value}" for key, value in budget.items()]
     return [sys.executable, "-m", "worldsim_training", *fixed, *timed, *settings, *extra]

@@ -57,3 +57,5 @@ def check(config: ConsistencyConfig) -> None:
     """ValueError where a setting is not one that the stage can train with."""
     if config.solver not in SOLVERS:
         raise ValueError(f"world.consistency.solver is {config.solver!r}; use one of {', '.join(SOLVERS)}")
+    if config.mean_share and config.intervals < 2:
+        raise ValueError("world.consistency.intervals=1 has no level below pure noise; use 2 or more, or mean_share=0")

@@ -16,6 +16,8 @@ from worldsim_envs.pixel_policy import PixelPolicy, PolicyPlayer
 from worldsim_envs.real import plain
 from worldsim_training import imagine
 
+MOST_LOST = 100
+"""Episodes of random play in a row that may end before a start is reached."""
 Act = Callable[[np.ndarray], np.ndarray]
 """Native actions (B,) for the present frames (B, H, W, 3) uint8 of B games."""
 
@@ -62,18 +64,30 @@ class Start:
 def find_starts(
     game: Game, count: int, window: int, rng: np.random.Generator, *, lead_in: tuple[int, int]
 ) -> list[Start]:
-    """Moments that random play reached so many steps after an opening of its own, valid as long as the game is open."""
-    starts = []
+    """Moments that random play reached so many steps after an opening of its own, valid as long as the game is open.
+
+    lead_in: least and most of these steps, before the `window` frames. ValueError where random play ends sooner, a
+    hundred times in a row.
+    """
+    least, most = lead_in
+    if not 0 <= least <= most:
+        raise ValueError(f"--lead-in {least} {most}; give the least number of steps, then the most")
+    starts, lost = [], 0
     while len(starts) < count:
+        if lost == MOST_LOST:
+            seen = f"random play of {game.name} ended {lost} times in a row before a lead-in of {least} to {most} steps"
+            raise ValueError(f"{seen} and {window} frames of memory; give a shorter --lead-in")
+        lost += 1
         policy = game.policies()["random"](rng)
         frames, actions, ended = [game.reset(int(rng.integers(2**31)))], [], False
-        for _ in range(window - 1 + int(rng.integers(*lead_in))):
+        for _ in range(window - 1 + int(rng.integers(least, most, endpoint=True))):
             actions.append(policy(game))
             frame, _, ended = game.step(actions[-1])
             frames.append(frame)
             if ended:
                 break
         if not ended:
+            lost = 0
             first = len(actions) - (window - 1)
             starts.append(Start(game.save(), np.stack(frames[-window:]), np.asarray(actions[first:])))
     return starts

@@ -113,6 +113,10 @@ class Recording:
         """Memory that it takes, on whatever device."""
         return sum(each.nbytes for each in (self.frames, self.actions, self.known, self.rewards, self.ended))
 
+    def longest(self) -> int:
+        """Frames of the longest episode."""
+        return int(np.diff(self.offsets).max())
+
     def windows(self, length: int, policies: Sequence[str] = ()) -> np.ndarray:
         """(E,) int64: how many windows of `length` frames each episode has; with policies, the others' have none.
         ValueError where all have none."""

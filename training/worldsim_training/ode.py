@@ -25,9 +25,12 @@ class OdeDistillation(Distillation):
 
     name = "ode"
 
-    def __init__(self, teacher: CausalDiT, config: OdeConfig, context: ContextConfig, shift: float) -> None:
-        """shift: of the step lists in play, whose noise levels are all that the student learns."""
-        self.levels = sorted({sigma for steps in NOMINAL_STEPS for sigma in step_sigmas(steps, shift)}, reverse=True)
+    def __init__(
+        self, teacher: CausalDiT, config: OdeConfig, context: ContextConfig, shift: float, single: float = 1.0
+    ) -> None:
+        """shift, single: of the step lists in play (`step_sigmas`), whose noise levels are all that it learns."""
+        lists = (step_sigmas(steps, shift, single=single) for steps in NOMINAL_STEPS)
+        self.levels = sorted({sigma for each in lists for sigma in each}, reverse=True)
         if not 1 <= config.points <= len(self.levels):
             raise ValueError(f"ode.points is {config.points}; the step lists have 1 to {len(self.levels)} noise levels")
         super().__init__(teacher, context)

@@ -116,8 +116,9 @@ class Pipeline:
 
     def ode(self) -> bool:
         """Stage 2 in another way, from stage 1's network."""
-        config, context, shift = self.world.ode, self.world.context, self.world.shift
-        return self._distil(OdeDistillation.name, config, lambda net: OdeDistillation(net, config, context, shift))
+        config, world = self.world.ode, self.world
+        played = (world.context, world.shift, world.single_sigma)
+        return self._distil(OdeDistillation.name, config, lambda net: OdeDistillation(net, config, *played))
 
     def dmd(self) -> bool:
         """Stage 3, from stage 2's network; left out while `world.dmd.loop.steps` is 0."""
@@ -235,6 +236,7 @@ class Pipeline:
         left_s = self.config.stop_after_s - (processes.ask_first(time.monotonic) - self.started)
         if self.config.stop_after_s and self.has_trained and left_s <= 0:
             return False
+        plan.check_lengths(self.config, read_meta(Path(self.world.data.folder), self.world.game))
         stage, clips = build()
         processes.ask_first(lambda: folder.begin(self.config))
         self.has_trained = True  # however short the time, every run makes an update
@@ -315,7 +317,10 @@ class Pipeline:
         """The clips that every network is scored on, and how many of their frames are context."""
         past, asked = self.world.model.window, self.validation
         recording = self._recording("validation")
-        return ClipSampler(recording, past + asked.frames, asked.clips, seed=1, device=self.device).sample(), past
+        if (frames := min(past + asked.frames, recording.longest())) < past + asked.frames and processes.is_first():
+            seen = f"scored on {frames - past} frames, not {asked.frames}: no validation episode is longer"
+            tqdm.write(f"warning: {seen}", file=sys.stderr)
+        return ClipSampler(recording, frames, asked.clips, seed=1, device=self.device).sample(), past
 
     def _regulariser(self) -> Consistency:
         teacher = self._load(self._result("teacher_forcing"))

@@ -52,6 +52,8 @@ def check(config: TrainingConfig, validation: ValidationConfig) -> None:
         raise ValueError(f"world.default_steps is {world.default_steps}; use 1, 2 or 4")
     if world.release not in RELEASES:
         raise ValueError(f"world.release is {world.release!r}; use one of {', '.join(RELEASES)}")
+    if world.release == "dmd" and not world.dmd.loop.steps and not (Path(config.out) / "dmd" / NETWORK).is_dir():
+        raise ValueError("world.release is dmd, but world.dmd.loop.steps is 0; set them to train that stage, too")
     if config.scale not in parallel.SCALES:
         raise ValueError(f"scale is {config.scale!r}; use one of {', '.join(parallel.SCALES)}")
     ranges.check_world(world)
@@ -67,6 +69,23 @@ def check(config: TrainingConfig, validation: ValidationConfig) -> None:
     players = world.data.policies or game_class(world.game).policies()
     if unknown := [policy for policy in world.start_policies if policy not in players]:
         raise ValueError(f"world.start_policies has {', '.join(unknown)}; this world's are {', '.join(players)}")
+
+
+def check_lengths(config: TrainingConfig, meta: Mapping[str, Any]) -> None:
+    """ValueError where no episode of a recording, whose meta.json this is, is as long as the clips that a stage of this
+    run learns from or is scored on. Scoring makes do with 2 frames after the network's window."""
+    world, run = config.world, stages(config)
+    needed = {("validation", "world.model.window and 2 frames more"): world.model.window + 2}
+    if {*run} - {"collect", "dmd", "export"}:
+        needed["train", "world.data.clip_frames"] = world.data.clip_frames
+    if "dmd" in run:
+        asked = world.dmd.context_frames + world.dmd.frames
+        needed["train", "world.dmd.context_frames and frames"] = asked
+    for (split, setting), frames in needed.items():
+        longest = max((each["steps"] + 1 for each in meta["episodes"] if each["split"] == split), default=0)
+        if longest < frames:
+            seen = f"the longest {split} episode in {world.data.folder} has {longest} frames"
+            raise ValueError(f"{seen}; {setting} are {frames}: make them fewer, or record longer episodes")
 
 
 def head_form(world: WorldConfig) -> dict[str, int]:

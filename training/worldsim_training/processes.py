@@ -104,9 +104,13 @@ def mean(mine: Tensor) -> Tensor:
 def first_clips(share: float, clips: int, setting: str) -> int:
     """How many of this process's `clips` are among the first `share` of the whole batch.
 
-    ValueError, naming the setting, where the processes would differ in it: they have to keep step.
+    ValueError, naming the setting, where a part of the clips would be none of them or all, and where the processes
+    would differ in it: they have to keep step.
     """
     chosen = round(share * clips * count())
+    if 0 < share < 1 and chosen in (0, clips * count()):
+        seen = f"{setting}={share} of {clips * count()} clips at once is {'all' if chosen else 'none'} of them"
+        raise ValueError(f"{seen}; use a larger loop.batch, a smaller loop.accumulate or another share")
     if chosen % count():
         seen = f"{setting}={share} takes {chosen} of {clips * count()} clips"
         raise ValueError(f"{seen}, which {count()} processes cannot share evenly; choose another share or loop.batch")

@@ -34,13 +34,13 @@ LOOP = {
     **dict.fromkeys(("beta_1", "beta_2", "ema"), DECAY),
     "decay": SHARE,
 }
-TEACHER_FORCING = {"shift": POSITIVE, "pure_noise": SHARE, "weight_floor": NOT_NEGATIVE}
+TEACHER_FORCING = {"shift": POSITIVE, "pure_noise": SHARE, "weight_floor": POSITIVE}
 STAGES = {
     "teacher_forcing": TEACHER_FORCING,
     "bidirectional": {**TEACHER_FORCING, "clean_start_share": SHARE},
     "consistency": {"intervals": COUNT, "grid_shift": POSITIVE, "mean_share": SHARE},
     "ode": {"intervals": COUNT, "grid_shift": POSITIVE, "points": COUNT},
-    "dmd": {"critic_learning_rate": POSITIVE},
+    "dmd": {"critic_learning_rate": POSITIVE, "weight_floor": POSITIVE},
     "outcomes": {"width": COUNT, "reward_share": SHARE, "end_share": SHARE},
 }
 WORLD = {"shift": POSITIVE, "single_sigma": LEVEL, "still_levels": NOT_NEGATIVE, "starts": COUNT}

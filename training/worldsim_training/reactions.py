@@ -15,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from worldsim.player.clip import make_room_for
 from worldsim_envs.encounter.rules import MOST_DELAY, REACTIONS
 from worldsim_envs.encounter.scene import Reaction
 from worldsim_envs.games.encounter import Encounter
@@ -167,13 +169,17 @@ def score_reader(reader: ReactionReader, episodes: list[Labelled]) -> dict[str, 
 
 def save_reader(reader: ReactionReader, path: Path) -> None:
     """Write the weights as safetensors."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_file(reader.state_dict(), path)
 
 
 def load_reader(path: Path) -> ReactionReader:
-    """The reader that `save_reader` wrote."""
+    """The reader that `save_reader` wrote; ValueError in one line where the file holds none."""
     reader = ReactionReader()
-    reader.load_state_dict(load_file(path))
+    try:
+        reader.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError):
+        raise ValueError(f"'{path}' holds no reader; `worldsim_training.reactions --out FILE` writes one") from None
     return reader
 
 
@@ -206,7 +212,6 @@ def ready_reader(
     is_there = path is not None and path.exists()
     reader = load_reader(path) if is_there else make_reader(play_episodes("train", episodes), steps=steps)
     if path is not None and not is_there:
-        path.parent.mkdir(parents=True, exist_ok=True)
         save_reader(reader, path)
     scores = score_reader(reader, play_episodes("test", held_out))
     if scores["answers"] < LEAST_ACCURACY:
@@ -225,6 +230,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of episodes, weights and batches (default: 0)")
     args = parser.parse_args(arguments)
     try:
+        make_room_for(args.out)
         splits = {"train": args.episodes, "test": HELD_OUT}
         train, test = (
             play_episodes(split, count, args.seed) if args.data is None else read_dataset(args.data, split)

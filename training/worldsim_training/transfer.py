@@ -30,7 +30,7 @@ from tqdm import tqdm
 from worldsim.arguments import natural, positive
 from worldsim.world_model import WorldModel
 from worldsim_envs.games import Game, source_game
-from worldsim_envs.pixel_policy import PixelPolicy, check_policy
+from worldsim_envs.pixel_policy import PixelPolicy, check_policy, policy_hash
 from worldsim_training import metrics
 from worldsim_training.contests import Contestant, Scripted, Start, Trained, find_starts, play_imagined, play_real
 from worldsim_training.episodes import write_whole
@@ -204,11 +204,13 @@ def run(args: argparse.Namespace) -> int:
     identity = {"world": str(args.world), "checkpoint": model.fingerprint, "game": kind.name}
     identity |= {"plan": json.loads(json.dumps(asdict(plan))), "device": args.device}
 
+    weights = {str(path): policy_hash(path) for path in (*args.dreamt, *args.awake, *args.policy)}
+
     def write(returns: dict[str, Returns], **told) -> None:
-        write_whole(args.json, to_json(identity | told | {"returns": returns}).encode())
+        write_whole(args.json, to_json(identity | told | {"weights": weights, "returns": returns}).encode())
 
     with kind() as game:
-        returns = measure(model, game, entrants, plan, known=_known(args.json, identity), done=write)
+        returns = measure(model, game, entrants, plan, known=_known(args.json, identity, weights), done=write)
     names = {"dreamt": list(map(str, args.dreamt)), "awake": list(map(str, args.awake))}
     told = summary(returns, **names, seed=args.seed)
     write(returns, **told)
@@ -229,15 +231,21 @@ def to_json(figures: Mapping) -> str:
     return json.dumps(plain(figures), indent=1, allow_nan=False) + "\n"
 
 
-def _known(path: Path, identity: Mapping) -> dict[str, Returns]:
-    """The returns that an earlier run kept; ValueError where it measured something else."""
+def _known(path: Path, identity: Mapping, weights: Mapping[str, str]) -> dict[str, Returns]:
+    """The returns that an earlier run kept, of policies with these weights; ValueError where it measured something
+    else."""
     if not path.is_file():
         return {}
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         other = [key for key in identity if kept[key] != identity[key]]
-        returns = kept["returns"]
-    except (ValueError, KeyError, TypeError):
+        there = kept.get("weights", {})
+        returns = {
+            name: {kind: [math.nan if each is None else each for each in values] for kind, values in kinds.items()}
+            for name, kinds in kept["returns"].items()
+            if there.get(name) == weights.get(name)
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"'{path}' holds no transfer figures; choose another --json") from None
     if other:
         raise ValueError(f"'{path}' holds figures with another {', '.join(other)}; choose another --json")
