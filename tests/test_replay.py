@@ -204,6 +204,12 @@ BAD_FILES = {
         "unknown condition 'npc'",
     ),
     "rounds of nothing": (change(rounds=[3]), "damaged"),
+    "no machine": (change(machine=None), "damaged: it names no machine or no checkpoint"),
+    "no checkpoint": (change(checkpoint=None), "damaged: it names no machine or no checkpoint"),
+    "a past of nothing": (
+        change(rounds=[{"seed": 1, "actions": [1], "sha256": "", "past": {"actions": []}}]),
+        "damaged: a round's past is a png",
+    ),
     "other weights": (change(checkpoint="f" * 64), "checkpoint ffffffffffff"),
     "an action of no game": (change(rounds=[{"seed": 1, "actions": [99], "sha256": ""}]), "use 0..17"),
     "a past that is no picture": (

@@ -170,6 +170,10 @@ class Replay:
                 raise ValueError("a round's conditions are a value for each group, as {'npc': 'timid'}")
             if not all(_are_changes(each.changes, len(each.actions)) for each in rounds):
                 raise ValueError("a round's changes are pairs of index and conditions, as [8, {'npc': 'timid'}]")
+            if type(stored.get("machine")) is not dict or type(stored.get("checkpoint")) is not str:
+                raise ValueError("it names no machine or no checkpoint")
+            if not all(each.past is None or _is_past(each.past) for each in rounds):
+                raise ValueError("a round's past is a png and the actions between its frames")
             if not set(stored.get("role") or ()) <= {*ROLE}:
                 raise ValueError(f"a role has {' and '.join(ROLE)}")
             return cls(rounds=rounds, **stored)
@@ -303,6 +307,10 @@ def _checked(replay: Replay, env: gym.Env, device: str) -> int:
     reason = f"; this machine is another: {', '.join(other)}" if other else ", though the machine is the same"
     print(f"replay: other frames in round {', '.join(str(index + 1) for index in wrong)}{reason}", file=sys.stderr)
     return 1
+
+
+def _is_past(past: Any) -> bool:
+    return type(past) is dict and type(past.get("png")) is str and type(past.get("actions")) is list
 
 
 def _are_changes(changes: Any, actions: int) -> bool:

@@ -46,14 +46,14 @@ class WorldVecEnv(VecEnv):
 
     def reset(self) -> np.ndarray:
         """Begin all episodes, under the seeds of `seed` and the options of `set_options`: (N, H, W, 3) uint8."""
-        options = self._options[0]
-        if any(each != options for each in self._options[1:]):
+        options, *others = self._options
+        self._reset_options()
+        if not all(_same(each, options) for each in others):
             raise ValueError("a reset has the same options for all worlds; start_loader gives each world a start")
         seeds = self._seeds if any(seed is not None for seed in self._seeds) else None
         observations, infos = self.worlds.reset(seed=seeds, options=options)
         self.reset_infos = [_of_world(infos, world) for world in range(self.num_envs)]
         self._reset_seeds()
-        self._reset_options()
         return observations
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -99,6 +99,11 @@ class WorldVecEnv(VecEnv):
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices=None) -> list[bool]:
         """No world has a wrapper of its own."""
         return [False for _ in self._get_indices(indices)]
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two sets of reset options are the same, arrays and all."""
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
 class Place:

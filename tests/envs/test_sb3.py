@@ -102,6 +102,10 @@ def test_seeds_and_options_hold_for_one_reset(model):
     env.set_options([{"start": 0}, {"start": 1}, {}])
     with pytest.raises(ValueError, match="same options"):
         env.reset()
+    env.reset()
+    past = {"frames": model.starts.frames[2], "actions": model.starts.actions[2]}
+    env.set_options([{name: value.copy() for name, value in past.items()} for _ in range(WORLDS)])
+    assert np.array_equal(env.reset()[1], model.starts.frames[2, -1])
 
 
 def test_a_world_is_saved_and_put_back_by_its_methods(model):

@@ -197,6 +197,25 @@ def test_an_idle_player_must_leave_though_the_page_goes_on(world, serving, one_t
         assert closed.value.rcvd.code == 4000 and time.monotonic() - began < 10
 
 
+def test_no_player_is_idle_while_a_world_loads(world, serving, one_thread, monkeypatch):
+    from worldsim.server.catalog import Catalog
+
+    opened = Catalog.open
+
+    def slow(self, place):
+        time.sleep(1.5)
+        return opened(self, place)
+
+    monkeypatch.setattr(Catalog, "open", slow)
+    with serving(world, "--idle", "0.5") as server, server.player() as player:
+        player.hello()
+        began = time.monotonic()
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                player.picture()
+        assert closed.value.rcvd.code == 4000 and time.monotonic() - began > 0.3
+
+
 def test_a_game_that_breaks_says_why_to_its_player_only(world, serving, one_thread, monkeypatch):
     from worldsim.player.game import Game
 

@@ -147,7 +147,11 @@ class Hall:
                 left = active + self._settings.idle_s - time.monotonic()
                 message = await asyncio.wait_for(socket.receive(), max(left, 0))
             except TimeoutError:
-                return IDLE, f"no key for {self._settings.idle_s:g} seconds"
+                since = time.monotonic() if seat.began_at is None else seat.began_at
+                if active >= since:
+                    return IDLE, f"no key for {self._settings.idle_s:g} seconds"
+                active = since  # nobody can press a key while a world loads
+                continue
             if message["type"] == "websocket.disconnect":
                 return None
             if not allowance.take():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -32,6 +33,8 @@ class Seat:
         self._tapped: frozenset[str] = frozenset()
         self._commands: tuple[str, ...] = ()
         self._number = 0
+        self.began_at: float | None = None
+        """When its world was there, as `time.monotonic` tells it; None while it loads."""
         self._left = False
         self._hello: str | None = None
         self._error: str | None = None
@@ -47,6 +50,7 @@ class Seat:
         game = make_game()
         try:
             self._keys = (*controls.key_names(game.env.actions), controls.REWIND)
+            self.began_at = time.monotonic()
             self._hello = messages.hello(game.env, game.pacer.fps)
             self._news()
             loop.run(game, self)
