@@ -109,3 +109,5 @@ def test_a_missing_folder_is_named(tmp_path):
 
 def test_a_worlds_name_as_a_heading_has_no_underscores():
     assert (titled("take_cover"), titled("boxing")) == ("Take Cover", "Boxing")
+    assert titled("carracing", "CarRacing-v3") == "Car Racing" and titled("boxing", "ALE/Boxing-v5") == "Boxing"
+    assert titled("take_cover", "VizdoomTakeCover-v1") == "Take Cover"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -15,6 +16,9 @@ def did_you_mean(name: object, known: Iterable[str], *, cutoff: float = 0.6) -> 
     return f"did you mean {near[0]!r}? " if near else ""
 
 
-def titled(name: str) -> str:
-    """A world's name as a heading: "take_cover" is "Take Cover"."""
-    return name.replace("_", " ").title()
+def titled(name: str, env_id: str = "") -> str:
+    """A world's name as a heading: "take_cover" is "Take Cover"; where the game's id is the same word, as that has it:
+    "carracing" is "Car Racing"."""
+    stem = env_id.rpartition("/")[2].partition("-")[0]
+    is_its_name = stem.lower() == name.replace("_", "").lower()
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", stem) if is_its_name else name.replace("_", " ").title()

@@ -38,7 +38,6 @@ import gymnasium as gym
 import numpy as np
 
 from worldsim.arguments import add_compile, natural, positive
-from worldsim.names import titled
 from worldsim.player import controls, headless, starts
 from worldsim.player.clip import check_clip_name, make_room_for
 from worldsim.player.episodes import EpisodeWriter
@@ -163,7 +162,7 @@ def open_game(args: argparse.Namespace) -> tuple[Game, Window]:
         spare_cores(env, args.fps)
     keys = keymap.load(args.keys_file, env.actions)
     shape = env.observation_space.shape[:2]
-    window = Window(titled(env.model.info.name), shape, env.actions, scale=args.scale, keymap=keys)
+    window = Window(env.model.info.title, shape, env.actions, scale=args.scale, keymap=keys)
     asked = {"world": args.world, "device": args.device, "fps": args.fps, "record": args.record}
     asked["actions"] = keys.actions
     try:

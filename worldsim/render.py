@@ -22,7 +22,6 @@ from tqdm import tqdm
 from worldsim.arguments import positive
 from worldsim.cores import threads_of
 from worldsim.models.dit import CausalDiT
-from worldsim.names import titled
 from worldsim.player.clip import check_clip_name, make_room_for, write_clip, write_strip
 from worldsim.replay import Replay, digest
 from worldsim.rollout import Sampler
@@ -107,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
             f"render: not the recorded frames in {where}; `worldsim replay {args.file} --check` tells why",
             file=sys.stderr,
         )
-    write(out, takes, f"{titled(world.info.name)}, {replay.frames()} frames", world.info.fps)
+    write(out, takes, f"{world.info.title}, {replay.frames()} frames", world.info.fps)
     print(f"{args.track}: {out}")
     return 0
 

@@ -32,7 +32,6 @@ from tqdm import tqdm
 from worldsim import __version__
 from worldsim.bench import describe_machine
 from worldsim.cores import threads_of
-from worldsim.names import titled
 from worldsim.world_model import WorldModel
 
 SCHEMA = 2  # the first drew its noise from another generator
@@ -277,7 +276,7 @@ def show(replay: Replay, env: gym.Env) -> None:
     """
     from worldsim.window import NoDisplay, Viewer  # here, because it needs pygame
 
-    title = f"worldsim: replay of {titled(env.unwrapped.model.info.name)}   Esc quit"
+    title = f"worldsim: replay of {env.unwrapped.model.info.title}   Esc quit"
     shape = env.observation_space.shape[:2]
     try:
         viewer = Viewer(title, shape, env.metadata["render_fps"])

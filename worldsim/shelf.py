@@ -29,9 +29,10 @@ def entry(world: str) -> Entry:
     folder = world_path(world)
     try:
         facts = json.loads((folder / INDEX).read_text(encoding="utf-8"))["world"]
-        name, height, width, fps = str(facts["name"]), int(facts["height"]), int(facts["width"]), facts["fps"]
+        title, fps = titled(str(facts["name"]), str(facts["env_id"])), facts["fps"]
+        height, width = int(facts["height"]), int(facts["width"])
         with Image.open(folder / STARTS, formats=["PNG"]) as starts:
             picture = np.array(starts.convert("RGB").crop((0, 0, width, height)))
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ValueError(f"world folder '{folder}' is damaged ({error}); restore it from where it came") from None
-    return Entry(world, titled(name), f"{width}x{height}, {fps} frames a second", picture)
+    return Entry(world, title, f"{width}x{height}, {fps} frames a second", picture)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from worldsim.names import titled
 from worldsim.sampler import NOMINAL_STEPS, step_sigmas
 
 LATER_FIELDS = {"draws_ends", "drawn_end_reward", "final_rewards", "kept_sigma", "still_levels"}
@@ -50,6 +51,11 @@ class WorldInfo:
     still_levels: int = 0
     """A pixel that the network changes by at most so many of 255 levels in each channel keeps its bytes, as most do in
     a game whose picture stands: what nobody sees in one frame would else wear edges away in hundreds."""
+
+    @property
+    def title(self) -> str:
+        """The name as a heading."""
+        return titled(self.name, self.env_id)
 
     def sigmas(self, steps: int) -> tuple[float, ...]:
         """Noise levels of the calls that paint a frame in 1, 2 or 4 steps; ValueError for any other count."""

@@ -27,7 +27,6 @@ from tqdm import tqdm
 
 from worldsim.action import ActionSpec
 from worldsim.arguments import add_compile, natural, positive
-from worldsim.names import titled
 from worldsim.player.clip import check_clip_name, make_room_for, write_film
 from worldsim.replay import Replay, Round
 from worldsim_envs.agents import Agent, load_agent
@@ -142,7 +141,7 @@ def write_clip(path: Path, scenes: Sequence[Scene], env: WorldEnv, scale: int) -
 
 def write_sheet(path: Path, scene: Scene, env: WorldEnv, origin: str) -> None:
     """Write the contact sheet of a scene: its first 16 frames one by one, then the whole way to its end."""
-    fps, name = env.metadata["render_fps"], titled(env.model.info.name)
+    fps, name = env.metadata["render_fps"], env.model.info.title
     steps = f"{env.steps} denoising steps a frame, " if IMAGINED in scene.frames else ""
     title, facts = f"{name}, {' and '.join(scene.frames)}", f"{origin}, {steps}{fps} frames a second."
     if len(scene.frames) > 1:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from worldsim.action import ActionSpec
-from worldsim.names import titled
 from worldsim.player import controls
 from worldsim.player.clip import usual_suffix
 from worldsim.player.controls import Keys
@@ -400,7 +399,7 @@ class Game:
                 return
             name = self.env.model.info.name
             strip = self._folders.new(name, "strip", ".png")
-            again.write(strip, titled(name))
+            again.write(strip, self.env.model.info.title)
             self._note.say(f"saved {strip}")
         self._show(show)
 

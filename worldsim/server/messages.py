@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from worldsim.names import titled
 from worldsim.player import controls
 from worldsim.player.game import Status
 
@@ -83,7 +82,7 @@ def hello(env, fps: float) -> str:
     known = {*commands, *own, controls.REWIND}
     rows = [(held, meaning) for held, meaning in controls.command_rows(spec) if set(held.lower().split()) <= known]
     told: dict[str, Any] = {
-        "title": titled(info.name),
+        "title": info.title,
         "width": info.width,
         "height": info.height,
         "fps": fps,
