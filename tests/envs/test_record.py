@@ -21,7 +21,6 @@ from worldsim.world_model import WorldModel
 from worldsim_envs import record
 from worldsim_envs.env import WorldEnv
 from worldsim_envs.games import make_game
-from worldsim_envs.games.past import real_past
 from worldsim_envs.pictures import BACKGROUND, Column, clip_frame, contact_sheet, enlarge
 
 av = pytest.importorskip("av")
@@ -387,33 +386,6 @@ def test_a_clip_lasts_as_long_as_what_it_shows(tmp_path, suffix, fps):
 def test_an_agent_may_answer_with_an_array_of_no_axis_beside_the_real_game(slide_world, tmp_path):
     (tmp_path / "a.py").write_text("import numpy as np\ndef act(observation, rng):\n    return np.array(1)\n")
     assert recorded(slide_world, tmp_path, "--game", "slide_game:Slide", "--agent", str(tmp_path / "a.py"))[0] == 0
-
-
-class Short:
-    """A game whose random play ends after so many steps."""
-
-    def __init__(self, steps):
-        self.steps, self.resets = steps, 0
-
-    def policies(self):
-        return {"random": lambda rng: lambda game: 0}
-
-    def reset(self, seed):
-        self.now, self.resets = 0, self.resets + 1
-        return np.zeros((4, 4, 3), np.uint8)
-
-    def step(self, action):
-        self.now += 1
-        return np.full((4, 4, 3), self.now, np.uint8), 0.0, self.now == self.steps
-
-
-@pytest.mark.parametrize(("steps", "last", "length"), [(1000, None, 4), (30, 3, 4), (3, 0, 1)])
-def test_a_past_is_found_in_a_game_whose_random_play_is_short_too(steps, last, length):
-    game = Short(steps)
-    frames, actions = real_past(game, 4, rng())
-    assert len(frames) == length and len(actions) == length - 1 and game.resets <= 101
-    assert last is None or frames[-1].max() == last
-    assert [int(frame[0, 0, 0]) for frame in frames] == list(range(frames[0][0, 0, 0], frames[0][0, 0, 0] + length))
 
 
 def test_game_pixels_lie_on_even_positions_of_a_clip():
