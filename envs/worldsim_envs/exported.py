@@ -83,12 +83,14 @@ class ExportedEnv(gym.Env):
         unknown = sorted(set(options) - set(OPTIONS))
         if unknown:
             raise ValueError(f"unknown reset option {unknown[0]!r}; an exported world has {', '.join(OPTIONS)}")
-        steps = self._checked_steps(options.get("steps", self._usual_steps))
+        steps, asked = self._checked_steps(options.get("steps", self._usual_steps)), options.get("conditions")
+        self.world.check_start(options.get("start", 0))
+        self.world.actions.condition_vector(asked)
         super().reset(seed=seed)
         # All are always drawn, in this order, as WorldEnv draws them.
         drawn, noise_seed = (int(self.np_random.integers(most)) for most in (len(self.world.start_frames), 2**63 - 1))
         fixed = self.role.draw(self.np_random)
-        start, asked = options.get("start", drawn), options.get("conditions")
+        start = options.get("start", drawn)
         self._state = self.world.reset(start=start, seed=noise_seed, conditions=asked)
         self.world.set_conditions(self._state, fixed | dict(asked or {}))
         self._steps, self._start, self._over = steps, start, False

@@ -93,7 +93,7 @@ def test_a_fault_truncates_with_reward_zero_and_the_last_sound_frame(env):
 @pytest.mark.parametrize(
     ("work", "message"),
     [
-        (lambda env: env.reset(options={"start": 3}), r"start=3; this world has start states 0\.\.2"),
+        (lambda env: env.reset(seed=7, options={"start": 3}), r"start=3; this world has start states 0\.\.2"),
         (lambda env: env.reset(options={"start": "x"}), r"start='x'; this world has start states 0\.\.2"),
         (lambda env: env.reset(options={"steps": 3}), "steps=3; this world paints in 1, 2, 4 denoising steps"),
         (lambda env: env.reset(options={"past": 1}), "unknown reset option 'past'; an exported world has start, steps"),
@@ -112,8 +112,10 @@ def test_bad_words_get_one_line_and_leave_the_episode_as_it_was(env, work, messa
     env.reset(seed=0)
     first = env.step(2)[0]
     state = env._state.clone()
+    generator = env.np_random.bit_generator.state
     with pytest.raises(ValueError, match=message):
         work(env)
+    assert env.np_random.bit_generator.state == generator
     assert env._state.step_count == state.step_count and np.array_equal(env._state.last, first)
     assert env._state.noise == state.noise
 

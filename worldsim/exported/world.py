@@ -85,12 +85,7 @@ class OnnxWorld:
         seed: of its noise. conditions: group -> value of what holds from the first step on; None takes what held at the
         start state's last action. ValueError in one line for a start, a group or a value that there is not.
         """
-        if (
-            isinstance(start, bool)
-            or not isinstance(start, int | np.integer)
-            or not 0 <= start < len(self.start_frames)
-        ):
-            raise ValueError(f"start={start!r}; this world has start states 0..{len(self.start_frames) - 1}")
+        self.check_start(start)
         frames, actions = self.start_frames[start], self.actions.encode(self.start_actions[start])
         held = self.actions.condition_vector(conditions)
         if conditions is None and len(actions):
@@ -100,6 +95,12 @@ class OnnxWorld:
         for frame, action, known in zip(frames, (unknown, *actions), (False, *[True] * len(actions)), strict=True):
             state.memory = self._commit(state.memory, _to_network(frame), action, known)
         return state
+
+    def check_start(self, start: int) -> None:
+        """ValueError in one line for a start that there is not."""
+        is_number = isinstance(start, int | np.integer) and not isinstance(start, bool)
+        if not is_number or not 0 <= start < len(self.start_frames):
+            raise ValueError(f"start={start!r}; this world has start states 0..{len(self.start_frames) - 1}")
 
     def step(self, state: OnnxState, action: np.ndarray, *, steps: int | None = None) -> OnnxStep:
         """Change the state by one frame under an action vector (A,), painted in `steps` network calls.
