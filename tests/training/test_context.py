@@ -10,6 +10,7 @@ from worldsim.codec import PixelCodec
 from worldsim.rollout import rollout
 from worldsim.sampler import FewStepSampler
 from worldsim_training import context as contexts
+from worldsim_training import draws
 from worldsim_training.config import ContextConfig, TeacherForcingConfig
 from worldsim_training.context import Conditions, Kept, drifted, paint, paint_clip, spoil
 from worldsim_training.dataset import Clip
@@ -247,6 +248,21 @@ def test_actions_are_dropped_at_their_rate_and_a_first_frame_is_never_known(netw
     _, conditions = spoilt(network, clip, action_dropout=0.1)
     assert not conditions.known[~clip.known].any()
     assert abs(conditions.known[clip.known].float().mean() - 0.9) < 0.02
+
+
+@pytest.mark.parametrize(("share", "clips"), [(0.25, 2), (0.25, 1), (0.9, 4), (0.5, 3)])
+def test_a_share_of_few_clips_is_right_on_average(share, clips):
+    generator = torch.Generator().manual_seed(0)
+    drawn = [draws.part(share, clips, generator) for _ in range(2000)]
+    assert {*drawn} == {int(share * clips), int(share * clips) + 1}
+    assert sum(drawn) / 2000 == pytest.approx(share * clips, abs=0.04)
+
+
+@pytest.mark.parametrize(("share", "clips", "whole"), [(0.25, 8, 2), (0.3, 10, 3), (0.0, 3, 0), (1.0, 3, 3)])
+def test_a_whole_share_is_no_matter_of_chance(share, clips, whole):
+    generator = torch.Generator().manual_seed(0)
+    before = generator.get_state()
+    assert draws.part(share, clips, generator) == whole and generator.get_state().equal(before)
 
 
 def test_the_generator_decides_everything(network):

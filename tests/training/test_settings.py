@@ -21,11 +21,9 @@ pytestmark = pytest.mark.usefixtures("dot_game")
         (("world.release=dmd",), "world.release is dmd, but world.dmd.loop.steps is 0"),
         (("world.consistency.intervals=1", "world.consistency.mean_share=0.1"), "has no level below pure noise"),
         (
-            ("world.context.painted_share=0.2", "world.teacher_forcing.loop.batch=4", "stage=teacher_forcing")
-            + ("world.teacher_forcing.loop.accumulate=2",),
-            "world.context.painted_share=0.2 of 2 clips at once is none of them",
+            ("world.dmd.loop.steps=2", "world.dmd.loop.batch=2", "world.dmd.other_actions_share=0.2"),
+            "world.dmd.other_actions_share=0.2 of 2 clips at once is none of them",
         ),
-        (("world.context.painted_share=0.9",), "world.context.painted_share=0.9 of 2 clips at once is all of them"),
         (("world.release=best",), "world.release is 'best'; use one of distillation, dmd"),
         (("world.default_steps=3",), "world.default_steps is 3; use 1, 2 or 4"),
         (("world.start_policies=[nobody]",), "world.start_policies has nobody; this world's are "),

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from worldsim.models.dit import CausalDiT
 from worldsim.sampler import FewStepSampler, add_noise
-from worldsim_training import draws, processes
+from worldsim_training import draws
 from worldsim_training.config import ContextConfig
 from worldsim_training.dataset import Clip
 
@@ -58,7 +58,7 @@ def spoil(
     batch, length = frames.shape[:2]
 
     known = clip.known & (draws.uniform((batch, length), generator) >= config.action_dropout)
-    painted = processes.first_clips(config.painted_share, batch, "world.context.painted_share")
+    painted = draws.part(config.painted_share, batch, generator)
     context = drifted(frames, config.drifted_share, generator) if config.drifted_share else frames
     handed, levels = context, None
     if config.kept_share:

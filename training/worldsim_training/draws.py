@@ -29,5 +29,15 @@ def integers(end: int, shape: Sequence[int], generator: torch.Generator) -> Tens
     return processes.rows(torch.randint(end, _whole(shape), device=generator.device, generator=generator))
 
 
+def part(share: float, clips: int, generator: torch.Generator) -> int:
+    """How many of this process's `clips` are `share` of them: where that is no whole number the one below or above it,
+    by chance, so that it is right on average however few they are. All processes get the same."""
+    whole = int(share * clips + 1e-9)
+    rest = share * clips - whole
+    if rest < 1e-6:
+        return whole
+    return whole + int(torch.rand((), device=generator.device, generator=generator) < rest)
+
+
 def _whole(shape: Sequence[int], axis: int = 0) -> tuple[int, ...]:
     return (*shape[:axis], shape[axis] * processes.count(), *shape[axis + 1 :])

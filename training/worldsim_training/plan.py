@@ -146,12 +146,7 @@ def _check_memory(world: WorldConfig) -> None:
 
 def _check_shares(config: TrainingConfig) -> None:
     """ValueError where a stage of this run has batches that the processes cannot share evenly."""
-    world = config.world
-    painted = ("world.context.painted_share", world.context.painted_share)
-    shares = dict.fromkeys(("teacher_forcing", "consistency", "ode"), painted)
-    shares["dmd"] = ("world.dmd.other_actions_share", world.dmd.other_actions_share)
     for stage in (name for name in stages(config) if name not in ("collect", "export")):
-        clips = loop.clips_at_once(getattr(world, stage).loop)
-        if stage in shares:
-            setting, share = shares[stage]
-            processes.first_clips(share, clips, setting)
+        clips = loop.clips_at_once(getattr(config.world, stage).loop)
+        if stage == "dmd":
+            processes.first_clips(config.world.dmd.other_actions_share, clips, "world.dmd.other_actions_share")
