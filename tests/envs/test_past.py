@@ -31,3 +31,11 @@ def test_a_past_is_found_in_a_game_whose_random_play_is_short_too(steps, last, l
     assert len(frames) == length and len(actions) == length - 1 and game.resets <= 101
     assert last is None or frames[-1].max() == last
     assert [int(frame[0, 0, 0]) for frame in frames] == list(range(frames[0][0, 0, 0], frames[0][0, 0, 0] + length))
+
+
+def test_a_seed_draws_the_opening_then_how_long_it_leads_in():
+    """Clips in the documents name their seeds."""
+    draws = np.random.default_rng(3)
+    draws.integers(2**31)
+    frames, _ = real_past(Short(1000), 4, np.random.default_rng(3))
+    assert frames[-1].max() == 3 + draws.integers(40, 120)
