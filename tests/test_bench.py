@@ -110,11 +110,13 @@ def test_a_busy_machine_is_warned_of():
         (["--threads", -1], "threads is -1; use at least 1"),
         (["--seed", -1], "seed is -1; use 0 or more"),
         (["--json", "."], "'.' is a folder; give the name of a file"),
+        (["--plot", "p.txt"], "cannot draw 'p.txt'; give a name that ends in .png or .svg"),
+        (["--against", "nosuch.py"], "no adapter 'nosuch.py'; give its .py file, or plain"),
     ],
 )
 def test_bad_arguments_get_one_line_that_says_what_would_be_right(words, message, tmp_path):
     folder = save_tiny_world(tmp_path / "tiny")
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, OSError), match=message):
         bench.run(arguments(folder, *words))
 
 
@@ -162,6 +164,17 @@ def test_agreement_is_exact_with_the_world_itself_and_finds_another_one():
     other = agreement(model, tiny_world(seed=1), frames=3, steps=1, seed=0)
     assert other["agree_mean_levels"] > 5 and other["agree_within_1_level"] == "no"
     assert other["agree_worst_levels"] >= other["agree_mean_levels"]
+
+
+def test_agreement_of_code_compiled_for_one_world_is_that_of_one_world(monkeypatch):
+    model, sizes = tiny_world(), []
+    step = model.step
+    monkeypatch.setattr(type(model), "engine", "compiled")  # of both, which matters to neither
+    monkeypatch.setattr(
+        model, "step", lambda state, action, **how: sizes.append(len(action)) or step(state, action, **how)
+    )
+    assert model.engine == "compiled"
+    assert agreement(model, tiny_world(), frames=2, steps=1, seed=0)["agree_frames"] == 16 and {*sizes} == {1}
 
 
 @pytest.mark.parametrize("text", ["", "0", "1/", "-2", "a", "1/2/x"])

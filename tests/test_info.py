@@ -111,3 +111,25 @@ def test_a_worlds_name_as_a_heading_has_no_underscores():
     assert (titled("take_cover"), titled("boxing")) == ("Take Cover", "Boxing")
     assert titled("carracing", "CarRacing-v3") == "Car Racing" and titled("boxing", "ALE/Boxing-v5") == "Boxing"
     assert titled("take_cover", "VizdoomTakeCover-v1") == "Take Cover"
+
+
+@pytest.mark.parametrize(("header", "words"), [("license: [", "header of .* cannot"), ("license: [mit, 3]", None)])
+def test_any_header_of_a_card_is_told_or_one_line(tmp_path, header, words):
+    save_tiny_world(tmp_path)
+    (tmp_path / "README.md").write_text(f"---\n{header}\n---\n# Mine\n")
+    if words is None:
+        assert world_facts(tmp_path)["licence"] == "mit, 3"
+    else:
+        with pytest.raises(ValueError, match=words):
+            world_facts(tmp_path)
+
+
+def test_memory_is_told_of_a_world_that_is_named(capsys):
+    assert main(["info", "--batch", "4"]) == 2 and "name it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("info",), ("play", "--headless", "--keys", "up")])
+def test_an_exported_world_is_told_for_what_it_is(tmp_path, capsys, command):
+    (tmp_path / "exported.json").write_text("{}")
+    assert main([command[0], str(tmp_path), *command[1:]]) == 2
+    assert "is an exported world; play it as gymnasium's" in capsys.readouterr().err

@@ -116,6 +116,27 @@ def test_without_a_compiler_a_warning_says_so_and_the_packed_network_plays(packe
         assert native.compiled(packed, tmp_path) is packed
 
 
+@needs_kernels
+def test_a_compiler_that_fails_and_code_that_does_not_load_are_one_warning_and_the_packed_network_plays(
+    packed, tmp_path, monkeypatch
+):
+    def fails(*_):
+        raise RuntimeError("the compiler\nsays no")
+
+    monkeypatch.setattr(native, "_has_compiler", lambda: True)
+    monkeypatch.setattr(native, "_compile", fails)
+    with pytest.warns(UserWarning, match="failed \\(the compiler says no\\); playing without"):
+        assert native.compiled(packed, tmp_path) is packed
+    monkeypatch.setattr(
+        native,
+        "_compile",
+        lambda module, file: (file.parent.mkdir(parents=True, exist_ok=True), file.write_bytes(b"no code")),
+    )
+    with pytest.warns(UserWarning, match="failed .*; playing without"):
+        assert native.compiled(packed, tmp_path) is packed
+    assert not [*tmp_path.rglob("*.pt2")]  # the next start compiles anew
+
+
 def test_a_network_that_is_not_packed_is_played_as_it_is_and_a_warning_says_so(tmp_path):
     plain = tiny_denoiser()
     with pytest.warns(UserWarning, match="only bfloat16 worlds on a CPU"):

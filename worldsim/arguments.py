@@ -1,9 +1,11 @@
-"""The argument types of the commands, for argparse."""
+"""The argument types of the commands, for argparse, and the files that they name."""
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 COMPILE = (
     "paint in native code, quicker and with other last bits: the first time compiles for some minutes and needs a "
@@ -35,3 +37,13 @@ def positive(kind: type) -> Callable[[str], float]:
 
     parse.__name__ = kind.__name__  # argparse names it where the text is no number at all
     return parse
+
+
+def make_room_for(path: Path) -> None:
+    """Make the folder of a file that is to be written later; OSError in one line, now, where nothing can be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise OSError(f"cannot write '{path}' ({error.strerror}); give a file in a folder of your own") from None

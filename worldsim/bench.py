@@ -25,12 +25,12 @@ import torch
 from tqdm import tqdm
 
 from worldsim import __version__
-from worldsim.arguments import positive
+from worldsim.arguments import make_room_for, positive
 from worldsim.benchmark.agreement import agreement
 from worldsim.benchmark.batches import bench_batches, sizes
 from worldsim.benchmark.playing import begin, play_frame, random_action, timed
 from worldsim.benchmark.plot import write_plot
-from worldsim.benchmark.rival import load_rival, time_rival
+from worldsim.benchmark.rival import COMMIT, LATE, PLAIN, PLAIN_COMMIT, load_rival, time_rival
 from worldsim.benchmark.roofline import roofline
 from worldsim.benchmark.stages import time_stages
 from worldsim.memory import watch
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     steps = model.info.default_steps if args.steps is None else args.steps
     times_ms: list[float] = []
     report = bench(model, frames=args.frames, steps=steps, seed=args.seed, times_ms=times_ms)
-    report |= roofline(model, steps=steps, seed=args.seed) | {"engine": args.engine}
+    report |= roofline(model, steps=steps, seed=args.seed) | {"engine": args.engine, "painted_by": model.engine}
     report |= describe_world(model) | machine | started | {"warning": warning, "command": _command(args)}
     report |= {"memory_peak_mb": peak_memory_mb(model)}
     print(table(report))
@@ -115,18 +115,17 @@ def run(args: argparse.Namespace) -> int:
         report |= bench_batches(model, args.batch, steps=steps, seed=args.seed, **rates)
     if args.memory is not None:
         worlds = args.batch and args.batch[-1]
-        report |= bench_memory(args.world, calls=args.memory, worlds=worlds, steps=steps, device=args.device)
+        report |= bench_memory(model, calls=args.memory, worlds=worlds, steps=steps, seed=args.seed)
         print(
             f"  memory       {report['memory_last_mb']:8.1f} MB after {args.memory} steps,"
             f" {report['memory_mb_per_100k_steps']:+.2f} MB in 100,000; flat: {report['memory_flat']}"
         )
+    if args.json is not None:
+        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        print(f"written to {args.json}")
     if args.plot is not None:
         write_plot(args.plot, times_ms, report)
         print(f"drawn to {args.plot}")
-    if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        print(f"written to {args.json}")
     return 0
 
 
@@ -187,10 +186,10 @@ def bench(
 
 
 def bench_memory(
-    world: str, *, calls: int, worlds: int | None, steps: int, device: str, seed: int = 0
+    model: WorldModel, *, calls: int, worlds: int | None, steps: int, seed: int = 0
 ) -> dict[str, float | int | str]:
     """How the process grows over so many calls of `step` of one environment, or of a batch of `worlds`, with resets."""
-    how = {"world": world, "steps": steps, "device": device}
+    how, device = {"world": model, "steps": steps}, str(model.device)
     batch = worlds is not None
     env = gym.make_vec("worldsim/World-v0", num_envs=worlds, **how) if batch else gym.make("worldsim/World-v0", **how)
     env.action_space.seed(seed)
@@ -295,6 +294,15 @@ def _check(args: argparse.Namespace) -> None:
     for file, usual in ((args.json, "bench.json"), (args.plot, "bench.png")):
         if file is not None and file.is_dir():
             raise ValueError(f"'{file}' is a folder; give the name of a file, such as {file / usual}")
+        if file is not None:
+            make_room_for(file)
+    if args.plot is not None and args.plot.suffix not in (".png", ".svg"):
+        raise ValueError(f"cannot draw '{args.plot}'; give a name that ends in .png or .svg")
+    if args.plot is not None and not find_spec("matplotlib"):
+        raise ModuleNotFoundError('--plot needs matplotlib: pip install "worldsim[eval]"', name="matplotlib")
+    known = (PLAIN, PLAIN_COMMIT, LATE, COMMIT)
+    if args.against is not None and args.against not in known and not Path(args.against).is_file():
+        raise FileNotFoundError(f"no adapter '{args.against}'; give its .py file, or {', '.join(known)}")
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -31,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
         width = max(map(len, facts))
         print("\n".join(f"{fact:{width}}  {value}" for fact, value in facts.items()))
         return 0
+    if args.batch is not None:
+        raise ValueError("--batch tells the memory of one world; name it, as in worldsim info boxing --batch 4")
     for name in list_worlds():
         facts = world_facts(name)
         print("   ".join((name, facts["environment"], facts["frames"], facts["size"])))
@@ -110,9 +112,13 @@ def _card(path: Path) -> dict[str, str]:
         return {}
     from huggingface_hub import ModelCard
 
-    data = ModelCard.load(path).data
+    try:
+        data = ModelCard.load(path).data
+    except Exception as error:  # its header may hold anything
+        raise ValueError(f"the header of '{path}' cannot be read ({' '.join(str(error).split())[:120]})") from None
     metrics = [
         f"{result.metric_name or result.metric_type} {result.metric_value}" for result in data.eval_results or ()
     ]
     facts = {"licence": data.license, "data": data.datasets, "measured": ", ".join(metrics)}
-    return {fact: value if isinstance(value, str) else ", ".join(value) for fact, value in facts.items() if value}
+    listed = {fact: [value] if isinstance(value, str) else value for fact, value in facts.items() if value}
+    return {fact: ", ".join(map(str, values)) for fact, values in listed.items()}

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worldsim.arguments import positive
+from worldsim.arguments import make_room_for, positive
 from worldsim.cli import one_line, warnings_in_one_line
 from worldsim.player.controls import Keys, key_names
 from worldsim.resident import resident_mb
@@ -166,6 +166,8 @@ def main(argv: list[str] | None = None) -> int:
         return subprocess.run(command).returncode
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the player has it
     try:
+        if args.json is not None:
+            make_room_for(args.json)
         with warnings_in_one_line("latency"):
             told = json.dumps(measure(args), indent=1)
     except (ValueError, OSError, ImportError, RuntimeError) as error:

@@ -37,9 +37,9 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
-from worldsim.arguments import add_compile, natural, positive
+from worldsim.arguments import add_compile, make_room_for, natural, positive
 from worldsim.player import controls, headless, starts
-from worldsim.player.clip import check_clip_name, make_room_for
+from worldsim.player.clip import check_clip_name
 from worldsim.player.episodes import EpisodeWriter
 from worldsim.player.folders import Folders
 from worldsim.player.game import Game

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from worldsim.arguments import positive
+from worldsim.arguments import make_room_for, positive
 from worldsim.cores import threads_of
 from worldsim.models.dit import CausalDiT
-from worldsim.player.clip import check_clip_name, make_room_for, write_clip, write_strip
+from worldsim.player.clip import check_clip_name, write_clip, write_strip
 from worldsim.replay import Replay, digest
 from worldsim.rollout import Sampler
 from worldsim.sampler import OdeSampler, ode_grid

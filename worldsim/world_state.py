@@ -89,7 +89,8 @@ class WorldState:
     def save(self, path: str | Path, *, checkpoint: str, facts: Mapping | None = None) -> None:
         """Write one safetensors file, without a frame that waits for its commit.
 
-        checkpoint: the world's `fingerprint`; facts: JSON data to keep beside it.
+        checkpoint: the world's `fingerprint`; facts: JSON data to keep beside it. OSError in one line where nothing
+        can be written.
         """
         tensors = {f"cache.{name}": tensor for name, tensor in self.cache.remembered().items()}
         tensors["past"] = self.past
@@ -98,7 +99,10 @@ class WorldState:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-        save_file(contiguous, path, metadata={HEADER: json.dumps(header)})
+        try:
+            save_file(contiguous, path, metadata={HEADER: json.dumps(header)})
+        except SafetensorError as error:  # a full disk, say
+            raise OSError(f"state file '{path}' cannot be written ({error}); save elsewhere") from None
 
     @classmethod
     def load(cls, path: str | Path) -> tuple[WorldState, str, dict]:

@@ -6,6 +6,8 @@ from pathlib import Path
 from worldsim.names import did_you_mean
 
 MANIFEST = "manifest.json"
+EXPORTED = "exported.json"
+"""The file that tells a world that `worldsim export` wrote."""
 
 
 def list_worlds() -> list[str]:
@@ -23,6 +25,10 @@ def world_path(name: str | Path) -> Path:
     if str(name) in shipped:
         return _root() / str(name)
     folder = Path(name).expanduser()
+    if (folder / EXPORTED).is_file():
+        raise ValueError(
+            f"'{folder}' is an exported world; play it as gymnasium's worldsim/Exported-v0, or give its source"
+        )
     if (folder / MANIFEST).is_file():
         return folder
     if folder.is_dir():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import chain, combinations, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worldsim.action import ActionSpec
+from worldsim.names import did_you_mean
 from worldsim.player.controls import RandomHands
 from worldsim_envs.games.policies import HeldRandom
 from worldsim_envs.real import plain
@@ -25,8 +26,11 @@ Agent = Callable[[np.ndarray], Any]
 """Chooses a native action for the frame (H, W, 3) uint8 on the screen."""
 
 
-def load_agent(name: str, env: WorldEnv, rng: np.random.Generator) -> Agent:
-    """The agent of that name, of that .json, .py or .zip file, or of a policy's folder. One-line errors otherwise."""
+def load_agent(name: str, env: WorldEnv, rng: np.random.Generator, *, others: Iterable[str] = ()) -> Agent:
+    """The agent of that name, of that .json, .py or .zip file, or of a policy's folder. One-line errors otherwise.
+
+    others: names that the caller knows besides, for the error.
+    """
     if name == "random":
         return _random_agent(env, rng)
     if name == "noop":
@@ -36,8 +40,9 @@ def load_agent(name: str, env: WorldEnv, rng: np.random.Generator) -> Agent:
     if path.is_dir():
         return _policy_agent(path, env, rng)
     if path.suffix not in (".json", ".py", ".zip"):
-        known = "random, noop, a .json list of actions, a .py file with act(), SB3's .zip or a policy's folder"
-        raise ValueError(f"unknown agent {name!r}; use {known}")
+        names = ("random", "noop", *others)
+        known = f"{', '.join(names)}, a .json list of actions, a .py file with act(), SB3's .zip or a policy's folder"
+        raise ValueError(f"unknown agent {name!r}; {did_you_mean(name, names)}use {known}")
     if not path.is_file():
         raise FileNotFoundError(f"agent file {name!r} does not exist")
     if path.suffix == ".zip":

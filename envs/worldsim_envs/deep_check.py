@@ -56,6 +56,8 @@ def deep_check_env(make: Make, *, steps: int = 1000, seed: int = 0) -> None:
     steps: how long each of the runs is, some 15 of them; below about 100 a leak cannot be told from memory that fills
            once.
     """
+    if not callable(make):
+        raise TypeError(f"{make!r} makes no environment; give a function, such as lambda: gym.make('CartPole-v1')")
     states = random.getstate(), np.random.get_state()
     try:
         for check in CHECKS:

@@ -26,8 +26,8 @@ import numpy as np
 from tqdm import tqdm
 
 from worldsim.action import ActionSpec
-from worldsim.arguments import add_compile, natural, positive
-from worldsim.player.clip import check_clip_name, make_room_for, write_film
+from worldsim.arguments import add_compile, make_room_for, natural, positive
+from worldsim.player.clip import check_clip_name, write_film
 from worldsim.replay import Replay, Round
 from worldsim_envs.agents import Agent, load_agent
 from worldsim_envs.env import WorldEnv
@@ -90,8 +90,9 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--compile is for imagined worlds; leave out --compile or --real")
     env = WorldEnv(args.world, steps=args.steps, device=args.device, compile=args.compile)
     starts_rng, agent_rng = np.random.default_rng(args.seed).spawn(2)
-    insider = _insiders(env, args.game).get(args.agent)
-    agent = None if insider else load_agent(args.agent, env, agent_rng)
+    insiders = _insiders(env, args.game)
+    insider = insiders.get(args.agent)
+    agent = None if insider else load_agent(args.agent, env, agent_rng, others=insiders)
     for path in (args.out, sheet):
         make_room_for(path)
     length = max(round(args.seconds * env.metadata["render_fps"]), 1)
@@ -206,7 +207,9 @@ def _begin(env: WorldEnv, game: Game | None, rng: np.random.Generator, imagined:
 
 def _continue(scene: Scene, env: WorldEnv, game: Game | None, agent: Agent) -> bool:
     """Add one frame to a scene. Returns whether it ends here."""
-    action = plain(agent(scene.frames[IMAGINED if IMAGINED in scene.frames else REAL][-1]))
+    action = agent(scene.frames[IMAGINED if IMAGINED in scene.frames else REAL][-1])
+    env.actions.encode(action)  # before either game takes it: ValueError in one line where it is none of theirs
+    action = plain(action)
     outcomes = {}
     if REAL in scene.frames:
         outcomes[REAL] = game.step(action)

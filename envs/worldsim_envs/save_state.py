@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 class SaveState:
     """Everything that an environment goes on from; what it holds never changes."""
 
-    world: WorldState
+    world: WorldState = field(repr=False)
     """One world."""
     checkpoint: str
     """Fingerprint of the weights it was played with."""
-    rng: dict[str, Any]
+    rng: dict[str, Any] = field(repr=False)
     """State of the generator that draws the starts of later episodes."""
     step: int
     """Frames since the episode began."""

@@ -31,14 +31,15 @@ class WorldVecEnv(VecEnv):
     """
 
     def __init__(self, worlds: gym.vector.VectorEnv) -> None:
-        if worlds is not worlds.unwrapped:
+        inner = worlds.unwrapped
+        if not isinstance(inner, WorldVectorEnv) or inner.autoreset_mode is not AutoresetMode.SAME_STEP:
+            right = 'gymnasium.make_vec("worldsim/Boxing-v0", num_envs=16, autoreset_mode="SameStep")'
+            raise ValueError(f"Stable-Baselines3 needs worlds that begin anew within the same step; give {right}")
+        if worlds is not inner:
             wrapper = type(worlds).__name__
             raise ValueError(
                 f"{wrapper} around the worlds would be left out; wrap this VecEnv by Stable-Baselines3's own"
             )
-        if not isinstance(worlds, WorldVectorEnv) or worlds.autoreset_mode is not AutoresetMode.SAME_STEP:
-            right = 'gymnasium.make_vec("worldsim/Boxing-v0", num_envs=16, autoreset_mode="SameStep")'
-            raise ValueError(f"Stable-Baselines3 needs worlds that begin anew within the same step; give {right}")
         self.worlds = worlds
         self._places = [Place(worlds, index) for index in range(worlds.num_envs)]
         self._actions: np.ndarray | None = None

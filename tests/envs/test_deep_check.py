@@ -368,3 +368,8 @@ def test_a_world_passes(check, tmp_path, one_thread):
     """A dozen steps are too few for its memory, which test_vector.py watches."""
     model = WorldModel.from_pretrained(save_tiny_world(tmp_path))
     check(lambda: WorldEnv(model, max_episode_steps=6, render_mode="rgb_array"), 12, 0)
+
+
+def test_an_environment_where_one_that_makes_some_is_wanted_is_one_line():
+    with pytest.raises(TypeError, match="makes no environment; give a function, such as lambda: gym.make"):
+        deep_check_env(gym.make("CartPole-v1"))

@@ -285,3 +285,11 @@ def test_each_of_its_choices_is_one_button_of_the_players_and_leaves_the_npcs_as
             assert np.sign(moved) == {"left": -1, "right": 1}.get(held[0] if held else "", 0)
         assert len(game.natives()) == 1 + 2 + len(GESTURES)
     assert Encounter.effects["x"][1:3] == (-1, 1)
+
+
+def test_nobody_in_particular_is_drawn_and_what_is_no_name_is_one_line():
+    env = EncounterEnv(temperament="timid")
+    drawn = {env.reset(seed=seed, options={"temperament": None})[1]["temperament"] for seed in range(12)}
+    assert len(drawn) > 1
+    with pytest.raises(ValueError, match="temperament=3; give a name, or one for each NPC"):
+        env.reset(options={"temperament": 3})

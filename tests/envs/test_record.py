@@ -297,6 +297,8 @@ def test_a_policy_of_the_games_own_is_unknown_where_the_game_is(slide_world, tmp
     assert recorded(slide_world, tmp_path, "--agent", "dodger") == (2, 0)
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "unknown agent 'dodger'" in error
+    assert recorded("boxing", tmp_path, "--agent", "figter") == (2, 0)
+    assert "did you mean 'fighter'? use random, noop, " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

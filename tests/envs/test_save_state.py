@@ -91,6 +91,14 @@ def test_a_state_from_disk_is_the_state_that_was_saved(model, tmp_path):
     assert (loaded.step, loaded.steps, loaded.checkpoint) == (2, 4, model.fingerprint)
 
 
+def test_a_state_that_cannot_be_written_is_an_error_of_the_system_in_one_line(model, tmp_path):
+    env = WorldEnv(model)
+    env.reset(seed=5)
+    with pytest.raises(OSError, match="state file '.*' cannot be written") as error:
+        env.save_state().save(tmp_path)
+    assert "\n" not in str(error.value)
+
+
 def test_forks_go_separate_ways_and_leave_their_origin_alone(model):
     env, undisturbed = WorldEnv(model), WorldEnv(model)
     for each in (env, undisturbed):

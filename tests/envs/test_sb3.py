@@ -83,6 +83,11 @@ def test_it_takes_what_make_vec_returns_and_says_what_else_is_wrong(folder, mode
             WorldVecEnv(other)
 
 
+def test_one_world_where_a_batch_is_wanted_is_told_so(folder):
+    with pytest.raises(ValueError, match="needs worlds that begin anew within the same step; give gymnasium.make_vec"):
+        WorldVecEnv(gym.make("worldsim/Boxing-v0", world=folder))
+
+
 def test_a_wrapper_that_would_be_lost_is_refused(folder):
     made = gym.make_vec("worldsim/Boxing-v0", num_envs=2, world=folder, autoreset_mode="SameStep")
     with pytest.raises(ValueError, match="TransformReward around the worlds would be left out"):

@@ -25,9 +25,8 @@ from pathlib import Path
 
 import torch
 
-from worldsim.arguments import positive
+from worldsim.arguments import make_room_for, positive
 from worldsim.bench import cpu_name
-from worldsim.player.clip import make_room_for
 from worldsim.render import PremiumWorld, load_teacher
 from worldsim.world_model import WorldModel
 from worldsim.worlds import world_path

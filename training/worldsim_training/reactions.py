@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from worldsim.player.clip import make_room_for
+from worldsim.arguments import make_room_for
 from worldsim_envs.encounter.rules import MOST_DELAY, REACTIONS
 from worldsim_envs.encounter.scene import Reaction
 from worldsim_envs.games.encounter import Encounter

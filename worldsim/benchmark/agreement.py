@@ -22,19 +22,22 @@ def agreement(
     plain: the same world after `play_plain`.
     """
     rng = np.random.default_rng(seed)
-    state, alone, right = (begin(each, seed, WORLDS) for each in (model, model, plain))
+    # Code compiled for a CPU plays one world; several would be the packed network's.
+    worlds = 1 if model.engine == "compiled" and model.device.type == "cpu" else WORLDS
+    frames *= WORLDS // worlds
+    state, alone, right = (begin(each, seed, worlds) for each in (model, model, plain))
     same, apart, alike = [], [], []
     for _ in tqdm(range(frames), unit="frame", desc="agreement", disable=frames < 100):
-        action = random_action(model, rng, WORLDS)
-        state.put(range(WORLDS), right)
+        action = random_action(model, rng, worlds)
+        state.put(range(worlds), right)
         seen, free, wanted = (
-            each.step(worlds, action, steps=steps) for each, worlds in ((model, state), (model, alone), (plain, right))
+            each.step(played, action, steps=steps) for each, played in ((model, state), (model, alone), (plain, right))
         )
         same.append((seen.frame.float() - wanted.frame.float()).abs().mean().item())
         apart.append((free.frame.float() - wanted.frame.float()).abs().mean().item())
         alike.append(((seen.reward == wanted.reward) & (seen.ended == wanted.ended)).float().mean().item())
     return {
-        "agree_frames": frames * WORLDS,
+        "agree_frames": frames * worlds,
         "agree_mean_levels": float(np.mean(same)),
         "agree_worst_levels": max(same),
         "agree_outcomes_share": float(np.mean(alike)),

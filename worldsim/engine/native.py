@@ -9,6 +9,7 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def compiled(network: CausalDiT | PackedDiT, folder: Path | None = None) -> Caus
     """The network with its passes over one world compiled, some minutes of work, or loaded from an earlier time.
 
     folder: where compiled code is kept; None takes the user's cache. Warns in one line and answers the network itself
-    where it is not packed for the CPU or there is no C++ compiler.
+    where it is not packed for the CPU, there is no C++ compiler, or it fails; code that does not load is thrown away.
     """
     if not isinstance(network, PackedDiT):
         warnings.warn("only bfloat16 worlds on a CPU with such kernels are compiled; playing without", stacklevel=2)
@@ -52,9 +53,17 @@ def compiled(network: CausalDiT | PackedDiT, folder: Path | None = None) -> Caus
         wanted = "no C++ compiler was found; install g++ or clang for compiled worlds; playing without"
         warnings.warn(wanted, stacklevel=2)
         return network
-    for name in tqdm(missing, desc="compiling, this once", unit="pass", disable=not missing):
-        _compile(PASSES[name](network), files[name])
-    return CompiledDiT(network, files)
+    try:
+        for name in tqdm(missing, desc="compiling, this once", unit="pass", disable=not missing):
+            _compile(PASSES[name](network), files[name])
+        return CompiledDiT(network, files)
+    except Exception as error:  # whatever a compiler says, a folder that cannot be written, a damaged file
+        with suppress(OSError):
+            for file in files.values():
+                file.unlink(missing_ok=True)
+        reason = " ".join(str(error).split())[:200]
+        warnings.warn(f"compiling or its code in {folder} failed ({reason}); playing without", stacklevel=2)
+        return network
 
 
 class CompiledDiT:

@@ -203,11 +203,12 @@ class PackedDiT:
         if len(action) > 1 or action.device.type != "cpu":
             return self._steer(action)
         key = action.numpy().tobytes()
-        if key not in self.steered:
+        steer = self.steered.get(key)  # held here: another thread that plays the same world may clear them
+        if steer is None:
             if len(self.steered) >= REMEMBERED_ACTIONS:
                 self.steered.clear()
-            self.steered[key] = self._steer(action)
-        return self.steered[key]
+            steer = self.steered[key] = self._steer(action)
+        return steer
 
     def _steer(self, action: Tensor) -> Tensor:
         return self.steer(self.action[1](self.action[0](action.to(torch.bfloat16))))[:, None]

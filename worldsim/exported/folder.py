@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from worldsim.world_files import is_as_listed, read_manifest
+from worldsim.worlds import EXPORTED as INDEX
 from worldsim.worlds import MANIFEST
 
 SCHEMA = 3  # the second did not tell how far the heads look back
-INDEX = "exported.json"
 ARRAYS = "arrays.npz"
 """Start frames and actions, and the quantiles of the noise."""
 WEIGHTS = "weights.bin"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,16 +34,6 @@ def check_clip_name(path: Path) -> None:
         raise ValueError(f"cannot write '{path}'; give a name that ends in .mp4, .gif or .webp")
     if path.suffix == ".mp4" and not find_spec("av"):
         raise ModuleNotFoundError('an mp4 needs PyAV: pip install "worldsim[video]"; a .gif needs nothing', name="av")
-
-
-def make_room_for(path: Path) -> None:
-    """Make the folder of a file that is to be written later; OSError in one line, now, where nothing can be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise OSError(f"cannot write '{path}' ({error.strerror}); give a file in a folder of your own") from None
 
 
 def write_clip(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from worldsim.arguments import natural
 from worldsim_envs.encounter.env import EncounterEnv
 from worldsim_envs.encounter.game import PLAYER_KEYS
 from worldsim_envs.encounter.rules import FPS
@@ -16,7 +17,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--npcs", type=int, default=1, help="1 or 2 (default: 1)")
     parser.add_argument("--temperament", help="friendly, timid, proud or hostile (default: drawn)")
     parser.add_argument("--scale", type=int, default=8, help="screen pixels a game pixel, 1 to 16 (default: 8)")
-    parser.add_argument("--seed", type=int, help="of the first scene (default: a new one each time)")
+    parser.add_argument("--seed", type=natural, help="of the first scene (default: a new one each time)")
     args = parser.parse_args(arguments)
     try:
         from gymnasium.utils.play import play

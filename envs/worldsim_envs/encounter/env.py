@@ -59,11 +59,12 @@ class EncounterEnv(gym.Env):
         self._viewer = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """Begin a scene. options: `temperament`, a name or one for each NPC, for this episode only."""
+        """Begin a scene. options: `temperament`, a name, one for each NPC, or None to draw it, for this episode."""
         options = dict(options or {})
         if unknown := sorted(set(options) - set(OPTIONS)):
             raise ValueError(f"unknown reset option {unknown[0]!r}; use {', '.join(OPTIONS)}")
-        asked = self._checked(options["temperament"]) if "temperament" in options else self._usual
+        asked = options.get("temperament", self._usual)
+        asked = None if asked is None else self._checked(asked)
         super().reset(seed=seed)
         drawn = [str(name) for name in self.np_random.choice(TEMPERAMENTS, self.npcs)]
         self._scene = new_scene(self.np_random, asked or drawn)
@@ -112,6 +113,8 @@ class EncounterEnv(gym.Env):
         }
 
     def _checked(self, temperament: str | Sequence[str]) -> list[str]:
+        if not isinstance(temperament, str | list | tuple):
+            raise ValueError(f"temperament={temperament!r}; give a name, or one for each NPC")
         names = [temperament] * self.npcs if isinstance(temperament, str) else list(temperament)
         for name in names:
             check_temperament(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,9 @@ SCALE = 3
 class Clip:
     """What a scene showed: N + 1 frames and the N actions between them; the first frame is the one before them."""
 
-    frames: np.ndarray
+    frames: np.ndarray = field(repr=False)
     """(N + 1, H, W, 3) uint8."""
-    actions: np.ndarray
+    actions: np.ndarray = field(repr=False)
     """(N, A) float32 channel vectors, the condition among them."""
     words: tuple[str, ...]
     """(N,) what the player did in each of them, "" where nothing."""

@@ -153,6 +153,8 @@ class NPCScene:
         `...` for a script that its label already is. temperament: in all of them; None leaves it. The scene stays as it
         is.
         """
+        if not isinstance(scripts, Mapping):
+            raise ValueError(f"scripts={scripts!r}; give them by label, as {{'wave': ..., 'closer': 'left*2,give'}}")
         named = {label: label if script is ... else script for label, script in scripts.items()}
         for script in named.values():
             read_script(script)
