@@ -30,7 +30,7 @@ from worldsim.benchmark.agreement import agreement
 from worldsim.benchmark.batches import bench_batches, sizes
 from worldsim.benchmark.playing import begin, play_frame, random_action, timed
 from worldsim.benchmark.plot import write_plot
-from worldsim.benchmark.rival import COMMIT, LATE, PLAIN, PLAIN_COMMIT, load_rival, time_rival
+from worldsim.benchmark.rival import OWN, is_known, load_rival, time_rival
 from worldsim.benchmark.roofline import roofline
 from worldsim.benchmark.stages import time_stages
 from worldsim.memory import watch
@@ -300,9 +300,8 @@ def _check(args: argparse.Namespace) -> None:
         raise ValueError(f"cannot draw '{args.plot}'; give a name that ends in .png or .svg")
     if args.plot is not None and not find_spec("matplotlib"):
         raise ModuleNotFoundError('--plot needs matplotlib: pip install "worldsim[eval]"', name="matplotlib")
-    known = (PLAIN, PLAIN_COMMIT, LATE, COMMIT)
-    if args.against is not None and args.against not in known and not Path(args.against).is_file():
-        raise FileNotFoundError(f"no adapter '{args.against}'; give its .py file, or {', '.join(known)}")
+    if args.against is not None and not is_known(args.against):
+        raise FileNotFoundError(f"no adapter '{args.against}'; give its .py file, or {', '.join(OWN)}")
 
 
 def _command(args: argparse.Namespace) -> str:

@@ -12,6 +12,7 @@ import torch
 from worldsim.world_model import WorldModel
 from worldsim_envs.games import Game
 from worldsim_envs.games.base import FramePolicyFactory
+from worldsim_envs.games.past import random_past
 from worldsim_envs.pixel_policy import PixelPolicy, PolicyPlayer
 from worldsim_envs.real import plain
 from worldsim_training import imagine
@@ -77,19 +78,10 @@ def find_starts(
         if lost == MOST_LOST:
             seen = f"random play of {game.name} ended {lost} times in a row before a lead-in of {least} to {most} steps"
             raise ValueError(f"{seen} and {window} frames of memory; give a shorter --lead-in")
-        lost += 1
-        policy = game.policies()["random"](rng)
-        frames, actions, ended = [game.reset(int(rng.integers(2**31)))], [], False
-        for _ in range(window - 1 + int(rng.integers(least, most, endpoint=True))):
-            actions.append(policy(game))
-            frame, _, ended = game.step(actions[-1])
-            frames.append(frame)
-            if ended:
-                break
-        if not ended:
-            lost = 0
-            first = len(actions) - (window - 1)
-            starts.append(Start(game.save(), np.stack(frames[-window:]), np.asarray(actions[first:])))
+        past = random_past(game, window, (least, most + 1), rng)
+        lost = 0 if past else lost + 1
+        if past:
+            starts.append(Start(game.save(), *past))
     return starts
 
 

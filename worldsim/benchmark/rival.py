@@ -28,7 +28,7 @@ from worldsim.late_commit import LateCommit
 from worldsim.rollout import leave_at
 from worldsim.world_model import WorldModel
 
-PLAIN, PLAIN_COMMIT, LATE, COMMIT = "plain", "plain-commit", "late", "commit"
+OWN = PLAIN, PLAIN_COMMIT, LATE, COMMIT = "plain", "plain-commit", "late", "commit"
 """Names, in the place of an adapter, of our own plain code; of that with a commit of every frame, where the world does
 without; of the world itself with each commit in the first pass of the next frame (`LateCommit`); and of the world
 itself with a commit of every frame, where it does without."""
@@ -138,9 +138,14 @@ def _late(model: WorldModel, steps: int, seed: int) -> Rival:
     return Rival(name, lambda: picture(worlds.step(random_action(model, rng), steps=steps).frame))
 
 
+def is_known(asked: str) -> bool:
+    """Whether `load_rival` may know this one: a name, or a Python file that is there."""
+    return asked in OWN or (Path(asked).suffix == ".py" and Path(asked).is_file())
+
+
 def _module(path: Path):
-    if path.suffix != ".py" or not path.is_file():
-        names = ", ".join(f"'{name}'" for name in (PLAIN, PLAIN_COMMIT, LATE, COMMIT))
+    if not is_known(str(path)):
+        names = ", ".join(f"'{name}'" for name in OWN)
         raise ValueError(
             f"no adapter '{path}' is there; give {names} or a Python file with make(height, width, device)"
         )

@@ -15,15 +15,16 @@ def real_past(game: Game, length: int, rng: np.random.Generator) -> tuple[np.nda
     in a game whose random play ends too soon for that."""
     for lead_in in (LEAD_IN, (0, 1)):
         for _ in range(TRIES):
-            if past := _past(game, length, lead_in, rng):
+            if past := random_past(game, length, lead_in, rng):
                 return past
-    return _past(game, 1, (0, 1), rng)
+    return random_past(game, 1, (0, 1), rng)
 
 
-def _past(
+def random_past(
     game: Game, length: int, lead_in: tuple[int, int], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """The last `length` frames of random play that began so many steps before them; None where it ended on the way."""
+    """The last `length` frames, and the actions between them, of random play that began so many steps before them; None
+    where it ended on the way. lead_in: least steps, and the least number that is too many."""
     policy = game.policies()["random"](rng)
     frames, actions = [game.reset(int(rng.integers(2**31)))], []
     for _ in range(length - 1 + int(rng.integers(*lead_in))):
