@@ -28,6 +28,7 @@ from torch.distributions import Categorical
 from tqdm import tqdm
 
 from worldsim.arguments import positive
+from worldsim.cli import one_line
 from worldsim.info import world_facts
 from worldsim.sampler import NOMINAL_STEPS
 from worldsim.world_model import WorldModel
@@ -101,7 +102,7 @@ def main() -> None:
         try:
             worlds = (Real if config.real else Imagined)(config, args.device)
         except (ValueError, OSError, ImportError, RuntimeError) as error:  # torch's, where there is no such device
-            raise SystemExit(f"ppo_boxing: {' '.join(str(error).split())}") from None
+            raise SystemExit(f"ppo_boxing: {one_line(error)}") from None
         args.out.mkdir(parents=True, exist_ok=True)
         try:
             train(config, worlds, args.out, args.device).save_pretrained(args.out / "policy", facts=asdict(config))

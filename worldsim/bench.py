@@ -16,6 +16,7 @@ import platform
 import statistics
 import sys
 import time
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -298,8 +299,8 @@ def _check(args: argparse.Namespace) -> None:
             make_room_for(file)
     if args.plot is not None and args.plot.suffix not in (".png", ".svg"):
         raise ValueError(f"cannot draw '{args.plot}'; give a name that ends in .png or .svg")
-    if args.plot is not None and not find_spec("matplotlib"):
-        raise ModuleNotFoundError('--plot needs matplotlib: pip install "worldsim[eval]"', name="matplotlib")
+    if args.plot is not None:
+        import_module("matplotlib")  # where it is missing the command says so, and now rather than after the timing
     if args.against is not None and not is_known(args.against):
         raise FileNotFoundError(f"no adapter '{args.against}'; give its .py file, or {', '.join(OWN)}")
 
