@@ -13,6 +13,7 @@ from importlib.util import find_spec
 
 import numpy as np
 
+from worldsim.cli import one_line
 from worldsim_envs import NPCScene
 from worldsim_envs.npc.motion import MotionReader
 
@@ -91,7 +92,10 @@ window = args.source != "demo"
 began = time.perf_counter()
 if window:
     from worldsim.window import NoDisplay, Viewer, pygame
-scene = NPCScene(args.world, seed=3, temperament=args.temperament)
+try:
+    scene = NPCScene(args.world, seed=3, temperament=args.temperament)
+except (ValueError, OSError) as error:
+    sys.exit(f"gesture_input: {one_line(error)}")
 scene.step()  # the first frame of a network takes longest
 try:
     viewer = Viewer("gestures", (64, 64), 1000) if window else None

@@ -5,10 +5,14 @@ Arrows walk, W waves, B bows, G gives, T threatens, space strikes, C guards; 1 t
 """
 
 import argparse
+import sys
+from pathlib import Path
 
 import numpy as np
 
-from worldsim.window import blit_sharp, open_display, pygame
+from worldsim.arguments import positive
+from worldsim.cli import one_line
+from worldsim.window import NoDisplay, blit_sharp, open_display, pygame
 from worldsim_envs import NPCScene
 
 KEYS = {"left": "left", "right": "right", "w": "wave", "b": "bow", "g": "give", "t": "threaten", "space": "strike"}
@@ -19,9 +23,11 @@ ROOM, FRAME, INK, DIM = (34, 28, 38), (176, 132, 72), (240, 232, 214), (150, 138
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("world", nargs="?", default="encounter", help="or game, the source itself (default: encounter)")
 parser.add_argument("--seed", type=int, default=3, help="of the scene (default: 3)")
-parser.add_argument("--frames", type=int, help="end after so many frames (default: at Escape)")
+parser.add_argument("--frames", type=positive(int), help="end after so many frames (default: at Escape)")
 parser.add_argument("--save", help="write the last picture here, as .png")
 args = parser.parse_args()
+if args.save and Path(args.save).suffix != ".png":
+    parser.error(f"--save {args.save}: it writes a .png")
 
 
 def begin(seed, temperament):
@@ -58,11 +64,15 @@ def paint(screen, fonts, frame, scene):
     screen.blit(small.render(words, True, DIM), (96, 560))
 
 
-open_display()
+try:
+    scene = begin(args.seed, "timid")
+    open_display()
+except (ValueError, OSError, NoDisplay) as error:
+    sys.exit(f"npc_live: {one_line(error)}")
 pygame.display.set_caption("Somebody at the window")
 screen = pygame.display.set_mode((640, 600))
 fonts = pygame.font.Font(None, 26), pygame.font.Font(None, 18)
-clock, scene, shown, seed = pygame.time.Clock(), begin(args.seed, "timid"), 0, args.seed
+clock, shown, seed = pygame.time.Clock(), 0, args.seed
 while args.frames is None or shown < args.frames:
     events = pygame.event.get()
     if any(e.type == pygame.QUIT or (e.type == pygame.KEYDOWN and e.key == pygame.K_ESCAPE) for e in events):

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from worldsim.cli import one_line
 from worldsim_envs import NPCScene
 
 GESTURES = ("wave", "bow", "give", "threaten", "strike")
@@ -16,7 +17,10 @@ TEMPERAMENTS = ("friendly", "timid", "proud", "hostile")
 SCALE, GAP, LEFT, TOP, SEED, FRAMES, MOMENT = 3, 10, 122, 118, 3, 28, 8
 DARK, WHITE, GREY, AMBER = (13, 16, 21), (240, 243, 246), (158, 170, 184), (255, 186, 73)
 
-scene = NPCScene(sys.argv[1] if len(sys.argv) > 1 else "encounter", seed=SEED)
+try:
+    scene = NPCScene(sys.argv[1] if len(sys.argv) > 1 else "encounter", seed=SEED)
+except (ValueError, OSError) as error:
+    sys.exit(f"npc_reaction: {one_line(error)}")
 clips = {
     temperament: scene.compare(dict.fromkeys(GESTURES, ...), FRAMES, temperament=temperament)
     for temperament in TEMPERAMENTS

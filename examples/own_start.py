@@ -18,9 +18,9 @@ env = gym.make("worldsim/Boxing-v0", world=sys.argv[1] if len(sys.argv) > 1 else
 def record_past(frames=8):
     """Frames (K, H, W, 3) of the real game and the K - 1 actions between them."""
     with make_game("boxing") as game:
-        play = game.policies()["random"](np.random.default_rng(0))
-        seen, done = [game.reset(seed=0)], []
-        for _ in range(60):
+        play = game.policies()["random"](np.random.default_rng(3))
+        seen, done = [game.reset(seed=3)], []
+        for _ in range(90):
             done.append(play(game))
             seen.append(game.step(done[-1])[0])
     return {"frames": np.stack(seen[-frames:]), "actions": np.array(done[1 - frames :])}

@@ -91,6 +91,29 @@ def test_an_npc_lives_in_a_window_of_the_users_own(world, encounter, tmp_path):
         assert picture.size == (640, 600) and len(picture.getcolors(1 << 20)) > 20
 
 
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (("npc_live.py", "nope"), "npc_live: unknown world 'nope'"),
+        (("npc_live.py", "game", "--frames", "0"), "--frames: 0 is not a number above 0"),
+        (("npc_live.py", "game", "--save", "x.foo"), "--save x.foo: it writes a .png"),
+        (("npc_reaction.py", "nope"), "npc_reaction: unknown world 'nope'"),
+        (("gesture_input.py", "nope"), "gesture_input: unknown world 'nope'"),
+        (("gesture_input.py", "game", "--temperament", "angry"), "gesture_input: unknown temperament 'angry'"),
+        (("npc_reaction.py", "boxing"), "npc_reaction: world 'boxing' has no NPC to meet"),
+    ],
+)
+def test_what_cannot_be_is_one_line(command, words, tmp_path):
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / command[0], *command[1:]],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"SDL_VIDEODRIVER": "dummy"},
+    )
+    assert done.returncode and words in done.stderr and "Traceback" not in done.stderr
+
+
 def test_motions_become_gestures_with_measured_latency(tmp_path):
     out = run("gesture_input.py", "game", "--seconds", "2.2", folder=tmp_path)
     assert out.startswith("wave: read ") and "1 gestures, source game: reading a point" in out

@@ -182,7 +182,11 @@ def test_the_driver_is_part_of_a_save_state_and_moves_worlds_too(world):
         ("wvae", "unknown gesture 'wvae'; did you mean 'wave'"),
         (7, "driver 7 moves nobody; give a script such as 'wave', or a function of the frame"),
         (lambda frame: "wave&bow", "conflicting buttons 'wave' and 'bow'"),
-        (lambda frame: 3, "unknown gesture '3'"),
+        (lambda frame: "wvae", "unknown gesture 'wvae'; did you mean 'wave'"),
+        (lambda frame: 3, "3 is no button; answer with one, such as 'wave', or with '' for none"),
+        (lambda frame: None, "None is no button"),
+        (lambda frame: "left,wave", "'left,wave' is no button"),
+        (lambda frame: "left*2", "'left\\*2' is no button"),
     ],
 )
 def test_a_wrong_driver_is_told_in_one_line_and_leaves_the_scene_where_it_was(driver, words):
@@ -195,6 +199,22 @@ def test_a_wrong_driver_is_told_in_one_line_and_leaves_the_scene_where_it_was(dr
     assert "\n" not in str(caught.value)
     scene.release()
     assert scene.save_state() == before
+
+
+@pytest.mark.parametrize("film", [lambda scene: scene.react("guard*8", 9), lambda scene: scene.play(9)])
+def test_an_agent_that_errs_in_mid_film_leaves_the_scene_as_it_was(film):
+    asked, scene = [], NPCScene(seed=1)
+    scene.emit("wave")
+
+    def agent(frame):
+        asked.append(frame)
+        return "" if len(asked) < 4 else "jump"
+
+    scene.drive(agent)
+    before, frame = scene.save_state(), scene.frame
+    with pytest.raises(ValueError, match="unknown gesture 'jump'"):
+        film(scene)
+    assert scene.save_state() == before and np.array_equal(scene.frame, frame) and len(asked) == 4
 
 
 def test_a_clip_is_saved_by_its_suffix_and_always_as_the_same_bytes(world, tmp_path):

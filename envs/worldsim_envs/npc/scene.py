@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from worldsim_envs.encounter.game import check_temperament
 from worldsim_envs.npc.clip import Clip
-from worldsim_envs.npc.script import read_script
+from worldsim_envs.npc.script import read_button, read_script
 from worldsim_envs.npc.stage import GameStage, WorldStage, walk_up
 
 if TYPE_CHECKING:
@@ -107,13 +108,15 @@ class NPCScene:
         """Do what the script says, then nothing, for so many frames; the scene goes on from there."""
         buttons = read_script(script)
         self._check_length(frames)
-        self._waiting.extend(buttons)
-        return self._film(script, frames)
+        with self._kept_by_errors():
+            self._waiting.extend(buttons)
+            return self._film(script, frames)
 
     def play(self, frames: int) -> Clip:
         """Go on for so many frames, under what was emitted."""
         self._check_length(frames)
-        return self._film("", frames)
+        with self._kept_by_errors():
+            return self._film("", frames)
 
     def emit(self, script: str) -> None:
         """Let the player do this from the next frame on, or when what was emitted before is done."""
@@ -183,6 +186,16 @@ class NPCScene:
         finally:
             self.load_state(here)
 
+    @contextmanager
+    def _kept_by_errors(self) -> Iterator[None]:
+        """The scene as it was where what follows fails, as where an agent answers what is no button."""
+        here = self.save_state()
+        try:
+            yield
+        except BaseException:
+            self.load_state(here)
+            raise
+
     def _film(self, script: str, count: int) -> Clip:
         who = self._temperament if self._driver is None else "driven"
         title = f"Encounter, {who} ({self.source})"
@@ -208,8 +221,7 @@ class NPCScene:
         if isinstance(self._driver, tuple):
             button, self._driver = (self._driver or ("",))[0], self._driver[1:]
         else:
-            answer = self._driver(self.frame)
-            button = read_script(f"{answer}*1")[0] if answer else ""
+            button = read_button(self._driver(self.frame))
         return ["npc_driven", *([f"npc_{button}"] if button else [])]
 
     def _check_length(self, frames: int) -> None:

@@ -22,6 +22,15 @@ def read_script(script: str) -> list[str]:
     return [button for step in script.split(",") for button in _read_step(step.strip())]
 
 
+def read_button(name: str) -> str:
+    """One button by its name, "" for none; ValueError in one line for any other answer, a script of several too."""
+    if not isinstance(name, str) or "," in name or "*" in name:
+        raise ValueError(f"{name!r} is no button; answer with one, such as 'wave', or with '' for none")
+    if not name.strip():
+        return ""
+    return _read_step(f"{name}*1")[0]
+
+
 def _read_step(step: str) -> list[str]:
     names, star, times = step.partition("*")
     held = [name.strip() for name in names.split("&")]
