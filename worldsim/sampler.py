@@ -39,7 +39,7 @@ def step_sigmas(steps: int, shift: float, *, single: float = 1.0) -> tuple[float
     single: the level that the only call of one step is told, 1 (pure noise) or a little below. A network that answers
     its mean at pure noise, a good first guess but a blurred last word, answers a sample there.
     """
-    if steps not in NOMINAL_STEPS:
+    if steps not in tuple(NOMINAL_STEPS):
         raise ValueError(f"steps={steps} is not a trained step count; use 1, 2 or 4")
     return (single,) if steps == 1 else tuple(shifted(u, shift) for u in NOMINAL_STEPS[steps])
 

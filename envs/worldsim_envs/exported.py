@@ -14,7 +14,7 @@ from worldsim.action import ActionSpec
 from worldsim.exported.world import OnnxState, OnnxWorld
 from worldsim_envs.faults import NOT_FINITE
 from worldsim_envs.role import Role
-from worldsim_envs.rules import frame_limit
+from worldsim_envs.rules import frame_limit, known_options
 
 OPTIONS = ("start", "steps", "conditions")
 
@@ -55,7 +55,7 @@ class ExportedEnv(gym.Env):
         self.action_space = self.role.space
         limit = frame_limit(max_episode_steps, info["max_episode_steps"])
         self._limit = np.inf if limit is None else limit
-        self._steps = self._usual_steps = self._checked_steps(info["default_steps"] if steps is None else steps)
+        self._steps = self._usual_steps = self.world.checked_steps(info["default_steps"] if steps is None else steps)
         self._state: OnnxState | None = None
         self._start, self._over = 0, False
 
@@ -79,11 +79,8 @@ class ExportedEnv(gym.Env):
         options, all optional: `start`, `steps` and `conditions`, as in `WorldEnv.reset`. Raises ValueError in one line
         for anything else and then leaves the running episode as it was.
         """
-        options = dict(options or {})
-        unknown = sorted(set(options) - set(OPTIONS))
-        if unknown:
-            raise ValueError(f"unknown reset option {unknown[0]!r}; an exported world has {', '.join(OPTIONS)}")
-        steps, asked = self._checked_steps(options.get("steps", self._usual_steps)), options.get("conditions")
+        options = known_options(options, OPTIONS)
+        steps, asked = self.world.checked_steps(options.get("steps", self._usual_steps)), options.get("conditions")
         self.world.check_start(options.get("start", 0))
         self.world.actions.condition_vector(asked)
         super().reset(seed=seed)
@@ -125,12 +122,6 @@ class ExportedEnv(gym.Env):
         if self._state is None:
             raise ResetNeeded("there is no episode yet; call reset() first")
         return self._state
-
-    def _checked_steps(self, steps: int) -> int:
-        known = self.world.sigmas
-        if isinstance(steps, bool) or steps not in known:
-            raise ValueError(f"steps={steps!r}; this world paints in {', '.join(map(str, known))} denoising steps")
-        return int(steps)
 
     def _info(self) -> dict[str, Any]:
         return {"step": self._state.step_count, "steps": self._steps, "start": self._start}

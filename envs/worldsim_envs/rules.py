@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -113,16 +113,13 @@ class Rules:
     def checked_steps(self, steps: int) -> int:
         """A number of denoising steps that this world knows; ValueError for any other."""
         choices = self.model.info.step_choices
-        if isinstance(steps, bool) or steps not in choices:
+        if not is_whole(steps) or steps not in choices:
             raise ValueError(f"steps={steps!r}; this world paints in {', '.join(map(str, choices))} denoising steps")
         return int(steps)
 
     def checked_options(self, options: dict[str, Any] | None) -> dict[str, Any]:
         """The options of a reset, checked; `WorldEnv.reset` tells what they are."""
-        options = dict(options or {})
-        unknown = sorted(set(options) - set(OPTIONS))
-        if unknown:
-            raise ValueError(f"unknown reset option {unknown[0]!r}; use {', '.join(OPTIONS)}")
+        options = known_options(options, OPTIONS)
         if "steps" in options:
             options["steps"] = self.checked_steps(options["steps"])
         if options.get("conditions") is None:
@@ -173,6 +170,16 @@ def tensor(array: np.ndarray) -> torch.Tensor:
     import torch
 
     return torch.from_numpy(np.array(array, order="C"))
+
+
+def known_options(options: Mapping[str, Any] | None, known: Sequence[str]) -> dict[str, Any]:
+    """A copy of a reset's options; ValueError in one line where they are no mapping or one of them is not known."""
+    if options is not None and not isinstance(options, Mapping):
+        raise ValueError(f"reset options are of type {type(options).__name__}; give a dict of {', '.join(known)}")
+    for name in options or {}:
+        if name not in known:
+            raise ValueError(f"unknown reset option {name!r}; use {', '.join(known)}")
+    return dict(options or {})
 
 
 def is_whole(value: object) -> bool:

@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 
 from worldsim.action import ActionSpec
 from worldsim_envs.faults import NOT_FINITE, BoundedLoader, StartLoader, describe, fault_infos
-from worldsim_envs.rules import Beginning, Rules, is_whole, tensor
+from worldsim_envs.rules import OPTIONS, Beginning, Rules, is_whole, known_options, tensor
 from worldsim_envs.save_state import SaveState, checked, generator
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class WorldVectorEnv(gym.vector.VectorEnv):
 
     def reset_tensor(self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None):
         """`reset` whose observations stay where the network is: (N, 3, H, W) uint8."""
-        options = dict(options or {})
+        options = known_options(options, (*OPTIONS, RESET_MASK))
         mask = self._checked_mask(options.pop(RESET_MASK, None))
         if "steps" in options and not mask.all():
             raise ValueError("reset option 'steps' holds for all worlds; give it with a reset of all of them")

@@ -176,6 +176,8 @@ def test_a_caller_who_scribbles_on_a_frame_changes_nothing(env):
 FRAMES = np.zeros((3, HEIGHT, WIDTH, 3), np.uint8)
 BAD_RESETS = {
     "unknown option": ({"frame": FRAMES}, "unknown reset option 'frame'; use frames, actions, start, steps"),
+    "names of two types": ({1: 2, "frame": FRAMES}, "unknown reset option 1; use frames, actions, start, steps"),
+    "options in a list": (["start"], "reset options are of type list; give a dict of frames, actions, start, steps"),
     "frames alone": ({"frames": FRAMES}, "'actions' is missing"),
     "actions alone": ({"actions": [0, 0]}, "'frames' is missing"),
     "float frames": ({"frames": FRAMES / 2, "actions": [0, 0]}, "give (K, 48, 64, 3) uint8"),
@@ -189,6 +191,8 @@ BAD_RESETS = {
     "start of the wrong type": ({"start": "first"}, "start states 0..2"),
     "two starts": ({"start": 0, "frames": FRAMES, "actions": [0, 0]}, "exclude each other"),
     "three steps": ({"steps": 3}, "1, 2, 4"),
+    "steps in an array": ({"steps": np.array([2])}, "1, 2, 4"),
+    "steps in a long array": ({"steps": np.array([1, 2])}, "1, 2, 4"),
     "conditions in a list": ({"conditions": [("npc", "timid")]}, "give what holds by group"),
     "conditions as a word": ({"conditions": "timid"}, "give what holds by group"),
 }

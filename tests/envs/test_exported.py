@@ -96,7 +96,10 @@ def test_a_fault_truncates_with_reward_zero_and_the_last_sound_frame(env):
         (lambda env: env.reset(seed=7, options={"start": 3}), r"start=3; this world has start states 0\.\.2"),
         (lambda env: env.reset(options={"start": "x"}), r"start='x'; this world has start states 0\.\.2"),
         (lambda env: env.reset(options={"steps": 3}), "steps=3; this world paints in 1, 2, 4 denoising steps"),
-        (lambda env: env.reset(options={"past": 1}), "unknown reset option 'past'; an exported world has start, steps"),
+        (lambda env: env.reset(options={"steps": [2]}), r"steps=\[2\]; this world paints in 1, 2, 4 denoising steps"),
+        (lambda env: env.reset(options={"past": 1}), "unknown reset option 'past'; use start, steps, conditions"),
+        (lambda env: env.reset(options={1: 2, "past": 1}), "unknown reset option 1; use start, steps, conditions"),
+        (lambda env: env.reset(options=["start"]), "reset options are of type list; give a dict of start, steps"),
         (lambda env: env.step(18), "18"),
         (lambda env: env.step([1, 2]), r"action has shape \(2,\); give one action of Discrete\(18\)"),
         (lambda env: ExportedEnv(env.world, render_mode="human"), "unknown render_mode 'human'"),
@@ -105,6 +108,10 @@ def test_a_fault_truncates_with_reward_zero_and_the_last_sound_frame(env):
             "max_episode_steps=0; give a number of frames from 1",
         ),
         (lambda env: ExportedEnv(env.world, max_episode_steps="x"), "max_episode_steps='x'; give a number of frames"),
+        (
+            lambda env: env.world.step(env._state, env._state.held, steps=[2]),
+            r"steps=\[2\]; this world paints in 1, 2, 4",
+        ),
         (lambda env: ExportedEnv(env.world, steps=5), "steps=5; this world paints in 1, 2, 4 denoising steps"),
     ],
 )

@@ -208,6 +208,7 @@ def test_a_callers_own_past_and_step_count_hold_for_every_world(model):
 ONE = np.array([True, False, False])
 BAD_RESETS = {
     "unknown option": ({"options": {"frame": 0}}, ValueError, "unknown reset option 'frame'"),
+    "options in a list": ({"options": ["reset_mask"]}, ValueError, "of type list; give a dict of frames, actions"),
     "mask as a list": ({"options": {"reset_mask": [True, False, False]}}, TypeError, "a list; give a numpy array"),
     "mask of numbers": ({"options": {"reset_mask": np.ones(3)}}, TypeError, "float64; give a numpy array"),
     "short mask": ({"options": {"reset_mask": ONE[:2]}}, ValueError, "mark at least one of 3"),

@@ -98,9 +98,15 @@ class OnnxWorld:
 
     def check_start(self, start: int) -> None:
         """ValueError in one line for a start that there is not."""
-        is_number = isinstance(start, int | np.integer) and not isinstance(start, bool)
-        if not is_number or not 0 <= start < len(self.start_frames):
+        if not _is_whole(start) or not 0 <= start < len(self.start_frames):
             raise ValueError(f"start={start!r}; this world has start states 0..{len(self.start_frames) - 1}")
+
+    def checked_steps(self, steps: int) -> int:
+        """A number of denoising steps that this world knows; ValueError in one line for any other."""
+        if not _is_whole(steps) or steps not in self.sigmas:
+            known = ", ".join(map(str, self.sigmas))
+            raise ValueError(f"steps={steps!r}; this world paints in {known} denoising steps")
+        return int(steps)
 
     def step(self, state: OnnxState, action: np.ndarray, *, steps: int | None = None) -> OnnxStep:
         """Change the state by one frame under an action vector (A,), painted in `steps` network calls.
@@ -188,11 +194,7 @@ class OnnxWorld:
         return (paid if by_chance and paid is not None else reward), ended
 
     def _levels(self, steps: int | None) -> tuple[float, ...]:
-        steps = self.info["default_steps"] if steps is None else steps
-        if steps not in self.sigmas:
-            known = ", ".join(map(str, self.sigmas))
-            raise ValueError(f"steps={steps!r}; this world paints in {known} denoising steps")
-        return self.sigmas[steps]
+        return self.sigmas[self.info["default_steps"] if steps is None else self.checked_steps(steps)]
 
     def _checked(self, action: np.ndarray) -> np.ndarray:
         if np.shape(action) != (self.actions.size,):
@@ -221,6 +223,10 @@ class Graph:
         shapes = {each.name.removeprefix("new."): each for each in self.session.get_outputs()}
         kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
         return {name: np.zeros(shapes[name].shape, kinds[shapes[name].type]) for name in names}
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _to_network(pixels: np.ndarray) -> np.ndarray:
