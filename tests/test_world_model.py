@@ -339,6 +339,16 @@ def test_reset_names_what_is_wrong_with_a_past(world):
         one_line(caught)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("worlds", [1, 2])
+def test_actions_of_any_floating_point_type_mean_the_same(worlds, dtype):
+    world = in_bfloat16(tiny_world())
+    (frames, past_actions), actions = past_of(worlds), actions_of(worlds, 3)
+    right = play(world, world.reset(frames, past_actions, range(worlds)), actions)
+    past_actions, actions = past_actions.to(dtype).requires_grad_(), actions.to(dtype).requires_grad_()
+    assert equal(play(world, world.reset(frames, past_actions, range(worlds)), actions), right)
+
+
 def test_a_bad_step_is_named_and_loses_nothing(world):
     state = world.reset(*past_of(2), [0, 1])
     before = contents(state)

@@ -28,13 +28,13 @@ class LateCommit:
 
     @torch.no_grad()
     def step(self, action: Tensor, *, steps: int | None = None) -> Step:
-        """The next frame under action (B, A) float32, and what the heads read off it, as `WorldModel.step`."""
+        """The next frame under action (B, A), and what the heads read off it, as `WorldModel.step`."""
         model, state = self.model, self._state
         sampler = model.sampler(steps)
         if leave_at(sampler) is not None:  # nothing is left to be done late
             return model.step(self.settle(), action, steps=steps)
         model.check_action(state, action)
-        action = action.to(model.device, copy=True)  # kept until its commit, and the caller may fill his anew
+        action = model.sent(action.clone())  # kept until its commit, and the caller may fill his anew
         painted = self._painted(sampler, action)
         frame, sound = model.shown(painted, state.last)
         after = model.codec.encode(frame)

@@ -117,12 +117,12 @@ class WorldModel:
     def reset(self, frames: Tensor, actions: Tensor, seeds: Sequence[int]) -> WorldState:
         """B worlds that remember K real frames.
 
-        frames: (B, K, 3, H, W) uint8, K >= 1; actions: (B, K-1, A) float32 between them; seeds: B noise seeds.
+        frames: (B, K, 3, H, W) uint8, K >= 1; actions: (B, K-1, A) between them; seeds: B noise seeds.
         Raises ValueError on any other shape or type.
         """
         self._check_past(frames, actions, seeds)
         cache = self.painter.new_cache(len(frames))
-        remember(self.painter, cache, self._to_network(frames), actions.to(self.device))
+        remember(self.painter, cache, self._to_network(frames), self.sent(actions))
         return WorldState(cache, NoiseStream.of(seeds, self.device), self._past(frames).to(self.device))
 
     def empty_state(self) -> WorldState:
@@ -131,8 +131,9 @@ class WorldModel:
         return WorldState(self.painter.new_cache(1), NoiseStream.of([0], self.device), self._past(frame))
 
     def step(self, state: WorldState, action: Tensor, *, steps: int | None = None, doubt: bool = False) -> Step:
-        """Change the state by one frame under action (B, A) float32, painted in `steps` network calls (1, 2 or 4).
+        """Change the state by one frame under action (B, A), painted in `steps` network calls (1, 2 or 4).
 
+        action: of any floating point type; the network gets it as float32, without its gradient.
         doubt: tell the network's doubt of the frame too, for one call more.
         """
         frame, sound = self.paint_checked(state, action, steps=steps)
@@ -152,7 +153,7 @@ class WorldModel:
         """
         self._check_frame(state, frame)
         noise = state.noise.apart(DOUBT_STREAM)
-        clean, action = self._to_network(frame), self._sent(action)
+        clean, action = self._to_network(frame), self.sent(action)
         noisy = add_noise(clean, noise.draw(clean.shape[1:]), clean.new_full((), DOUBT_SIGMA))
         again = at_level(self.painter, noisy, DOUBT_SIGMA, action, state.cache).clamp(-1.0, 1.0)
         return 127.5 * (again.float() - clean).square().flatten(1).mean(dim=1).sqrt()
@@ -192,7 +193,7 @@ class WorldModel:
         self._check_frame(state, frame)
         is_pending, frame = frame is state.painted, frame.to(self.device)
         commit = self._commit_frame if self._graphs is None else self._graphs.commit
-        reward, odds = commit(frame, before_of(state.past), self._sent(action), state.cache, is_pending)
+        reward, odds = commit(frame, before_of(state.past), self.sent(action), state.cache, is_pending)
         state.painted = None
         state.show(frame)
         return Step(frame, *self.outcome(reward, odds, state.noise))
@@ -212,7 +213,7 @@ class WorldModel:
     def _paint(self, paint: engine.Paint, sampler: Sampler, state: WorldState, action: Tensor) -> tuple[Tensor, Tensor]:
         """What `paint` answers; the state has the frame noted that may be kept, none where painting fails."""
         state.painted = None
-        frame, sound = paint(sampler, state.noise, state.last, self._sent(action), state.cache)
+        frame, sound = paint(sampler, state.noise, state.last, self.sent(action), state.cache)
         state.painted = None if leave_at(sampler) is None else frame
         return frame, sound
 
@@ -252,9 +253,9 @@ class WorldModel:
         lag = self.heads.config.lag
         return frames[:, torch.arange(frames.shape[1] - lag, frames.shape[1]).clamp(min=0)]
 
-    def _sent(self, action: Tensor) -> Tensor:
-        """The action where the network is, without waiting for a GPU's earlier work."""
-        return action.to(self.device, non_blocking=True)
+    def sent(self, action: Tensor) -> Tensor:
+        """The action as float32 where the network is, without waiting for a GPU's earlier work."""
+        return action.detach().to(self.device, torch.float32, non_blocking=True)
 
     # --- saving ---
 

@@ -328,7 +328,10 @@ class WorldVectorEnv(gym.vector.VectorEnv):
     def _checked_actions(self, actions: Tensor | np.ndarray) -> np.ndarray:
         import torch
 
-        array = actions.cpu().numpy() if isinstance(actions, torch.Tensor) else np.asarray(actions)
+        if isinstance(actions, torch.Tensor):
+            actions = actions.detach().cpu()
+            actions = actions.float() if actions.is_floating_point() else actions  # numpy knows no bfloat16
+        array = np.asarray(actions)
         if array.shape != self.action_space.shape:
             raise ValueError(f"actions have shape {array.shape}; {self.num_envs} worlds take {self.action_space.shape}")
         return self.rules.role.encode(array)

@@ -192,6 +192,16 @@ def test_channel_actions_are_the_native_ones_spelled_out(model):
         channels.step(vectors + 2)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_tensor_of_channel_actions_may_have_any_floating_point_type(model, dtype):
+    vector, actions = WorldVectorEnv(2, model, channel_actions=True), torch.eye(5)[:2]
+    runs = []
+    for given in (actions, actions.to(dtype).requires_grad_()):
+        vector.reset(seed=5)
+        runs.append(flat(vector.step(given)))
+    assert runs[0] == runs[1]
+
+
 def test_a_callers_own_past_and_step_count_hold_for_every_world(model):
     past = {"frames": model.starts.frames[1], "actions": model.starts.actions[1], "steps": 4}
     vector = WorldVectorEnv(2, model, exact=True)
