@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -342,10 +343,11 @@ class WorldModel:
 
 
 def _usable(device: str | torch.device) -> torch.device:
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError):  # torch's way to say that a build or a machine has no such device
-        raise ValueError(f"device {str(device)!r} cannot be used here; use 'cpu', or 'cuda' with a GPU") from None
+    with suppress(RuntimeError, AssertionError, ImportError, TypeError):  # as torch says that it has no such device
+        usable = torch.empty(0, device=device).device
+        if usable.type != "meta":  # where tensors have no numbers
+            return usable
+    raise ValueError(f"device {str(device)!r} cannot be used here; use 'cpu', or 'cuda' with a GPU")
 
 
 def _as_shipped(network: ModelMixin) -> ModelMixin:
