@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from worldsim.action import ActionSpec
 from worldsim.arguments import add_compile, make_room_for, natural, positive
-from worldsim.player.clip import check_clip_name, write_film
+from worldsim.player.clip import check_clip_name, whole, write_film
 from worldsim.replay import Replay, Round
 from worldsim_envs.agents import Agent, load_agent
 from worldsim_envs.env import WorldEnv
@@ -79,7 +79,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Film the world, write the clip and the sheet, print their paths."""
+    """Film the world, write the clip and the sheet, print their paths. Interrupted, it says which of them are kept."""
+    kept: list[Path] = []
+    try:
+        kept.extend(_record(args))
+    except KeyboardInterrupt:
+        told = f"{' and '.join(map(str, kept))} kept, the sheet not written" if kept else f"{args.out} not written"
+        print(f"worldsim record: interrupted; {told}", file=sys.stderr)
+        return 130
+    print(f"clip:  {kept[0]}\nsheet: {kept[-1]}")
+    return 0
+
+
+def _record(args: argparse.Namespace) -> Iterator[Path]:
+    """The files of a recording, each once it is written: the clip, the replay where one is wanted, the sheet."""
     sheet = args.sheet or args.out.with_suffix(".png")
     check_clip_name(args.out)
     if sheet.suffix != ".png":
@@ -101,12 +114,13 @@ def run(args: argparse.Namespace) -> int:
             agent = _looking_at(game, insider(agent_rng))
         scenes = film(env, game, agent, length, starts_rng, imagined=not args.real)
     write_clip(args.out, scenes, env, args.scale)
+    yield args.out
     if args.replay is not None:
         session(scenes, env, args.world, args.device).save(args.replay)
+        yield args.replay
     longest = max(scenes, key=lambda scene: len(scene.actions))
     write_sheet(sheet, longest, env, f"Agent {Path(args.agent).name}, seed {args.seed}")
-    print(f"clip:  {args.out}\nsheet: {sheet}")
-    return 0
+    yield sheet
 
 
 def film(
@@ -137,7 +151,8 @@ def session(scenes: Sequence[Scene], env: WorldEnv, world: str, device: str) -> 
 def write_clip(path: Path, scenes: Sequence[Scene], env: WorldEnv, scale: int) -> None:
     """Write the scenes one after another, as `write_film` does, at the world's frame rate."""
     pictures = [picture for scene in scenes for picture in _pictures(scene, env.actions, scale)]
-    write_film(path, tqdm(pictures, desc="encoding", unit="frame"), env.metadata["render_fps"])
+    with tqdm(pictures, desc="encoding", unit="frame") as progress:
+        write_film(path, progress, env.metadata["render_fps"])
 
 
 def write_sheet(path: Path, scene: Scene, env: WorldEnv, origin: str) -> None:
@@ -149,7 +164,8 @@ def write_sheet(path: Path, scene: Scene, env: WorldEnv, origin: str) -> None:
         title = f"{name}: real frames above, imagined ones below"
         facts = f"Both get the same actions; the world sees no real frame after the start. {facts}"
     bands = [[_column(scene, step, env.actions, fps) for step in band] for band in _sheet_steps(len(scene.actions))]
-    contact_sheet(bands, title, facts, SHEET_SCALE).save(path, optimize=True)
+    with whole(path) as part:
+        contact_sheet(bands, title, facts, SHEET_SCALE).save(part, optimize=True)
 
 
 def _insiders(env: WorldEnv, own: str | None) -> Mapping[str, PolicyFactory]:

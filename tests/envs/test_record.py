@@ -416,6 +416,49 @@ def test_the_sheet_is_a_png_beside_the_clip(world, tmp_path):
         assert sheet.format == "PNG" and sheet.width > 8 * 64 * record.SHEET_SCALE
 
 
+@pytest.mark.parametrize(
+    "work, kept, told",
+    [
+        ("_continue", [], "{clip} not written"),
+        ("clip_frame", [], "{clip} not written"),
+        ("contact_sheet", ["walk.json", "walk.mp4"], "{clip} and {replay} kept, the sheet not written"),
+    ],
+)
+def test_an_interrupt_says_what_became_of_the_files(world, tmp_path, monkeypatch, capsys, work, kept, told):
+    def interrupted(*given):
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        return real(*given)
+
+    real, left = getattr(record, work), [] if work == "contact_sheet" else [1, 2]
+    monkeypatch.setattr(record, work, interrupted)
+    clip, replay = tmp_path / "walk.mp4", tmp_path / "walk.json"
+    assert main(["record", world, "--seconds", "1", "--out", str(clip), "--replay", str(replay)]) == 130
+    out, err = capsys.readouterr()
+    right = f"worldsim record: interrupted; {told.format(clip=clip, replay=replay)}"
+    assert err.splitlines()[-1] == right and not out
+    assert sorted(each.name for each in tmp_path.iterdir()) == kept
+
+
+def test_a_clip_of_that_name_is_whole_or_as_it_was(tmp_path):
+    def broken():
+        yield np.zeros((64, 64, 3), np.uint8)
+        raise KeyboardInterrupt
+
+    for suffix in (".mp4", ".gif"):
+        clip = tmp_path / f"old{suffix}"
+        clip.write_bytes(b"old")
+        with pytest.raises(KeyboardInterrupt):
+            write_clip(clip, broken(), 15)
+        assert clip.read_bytes() == b"old"
+    (tmp_path / "a.mp4").mkdir()
+    with pytest.raises(OSError) as error:
+        write_clip(tmp_path / "a.mp4", [np.zeros((64, 64, 3), np.uint8)], 15)
+    assert error.value.filename == str(tmp_path / "a.mp4")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["a.mp4", "old.gif", "old.mp4"]
+
+
 @pytest.mark.parametrize("scale", [2, 6])
 def test_the_labels_of_a_clip_stay_above_their_own_frames(scale):
     dark = np.zeros((64, 64, 3), np.uint8)

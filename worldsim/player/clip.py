@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -44,11 +46,27 @@ def write_clip(path: Path, frames: Iterable[np.ndarray], fps: int) -> None:
 def write_film(path: Path, pictures: Iterable[np.ndarray], fps: int) -> None:
     """Write pictures (H, W, 3) uint8 with even sides, as they are, as .mp4 (H.264), .gif or .webp.
 
-    The same pictures make the same bytes.
+    The same pictures make the same bytes. Where writing fails or is interrupted, a file of that name stays as it was.
     """
     check_clip_name(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    (_write_mp4 if path.suffix == ".mp4" else _write_animation)(path, pictures, fps)
+    with whole(path) as part:
+        (_write_mp4 if path.suffix == ".mp4" else _write_animation)(part, pictures, fps)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Where to write a file, which takes its name once it is complete and else leaves nothing behind."""
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        if str(error.filename) != str(part):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_strip(path: Path, rows: dict[str, Sequence[np.ndarray]], title: str) -> None:
