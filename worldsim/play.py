@@ -30,6 +30,7 @@ import argparse
 import os
 import secrets
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ from worldsim.player.clip import check_clip_name
 from worldsim.player.episodes import EpisodeWriter
 from worldsim.player.folders import Folders
 from worldsim.player.game import Game
+from worldsim.player.hands import Agent
 from worldsim.player.undisturbed import undisturbed
 from worldsim.worlds import list_worlds
 
@@ -180,7 +182,7 @@ def _extras(args: argparse.Namespace, world: str, env) -> dict[str, Any]:
     facts = env.facts() if args.real or args.episodes else {}
     return {
         "starts": None if args.real else starts.chosen(args.start, env),
-        "agent": _agent(args, env),
+        "load_agent": _agent_loader(args, env),
         "open_real": None if args.real else lambda: _load_real(args, world),
         "episodes": EpisodeWriter(args.episodes, facts, "real" if args.real else "imagined") if args.episodes else None,
         "real": args.real,
@@ -188,10 +190,11 @@ def _extras(args: argparse.Namespace, world: str, env) -> dict[str, Any]:
     }
 
 
-def _agent(args: argparse.Namespace, env):
+def _agent_loader(args: argparse.Namespace, env) -> Callable[[], Agent] | None:
     if args.agent is None:
         return None
-    return _command("record").load_agent(args.agent, env, np.random.default_rng(_seed(args)))
+    rng, load = np.random.default_rng(_seed(args)), _command("record").load_agent
+    return lambda: load(args.agent, env, rng)
 
 
 def _load(args: argparse.Namespace, world: str):

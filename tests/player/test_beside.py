@@ -1,5 +1,6 @@
 """What stands beside the imagined game: the real one, another future; where rounds begin, and what is kept of them."""
 
+import argparse
 import hashlib
 import json
 import sys
@@ -14,9 +15,11 @@ from toy_game import ToyGame, advance, draw, read
 
 pygame = pytest.importorskip("pygame")
 
+from worldsim import play  # noqa: E402
 from worldsim.player.episodes import EpisodeWriter  # noqa: E402
 from worldsim.player.panes import GAP, difference  # noqa: E402
 from worldsim.player.starts import WorldStarts, chosen  # noqa: E402
+from worldsim_envs.pixel_policy import PixelPolicy, PolicyConfig  # noqa: E402
 from worldsim_envs.source import SourceEnv  # noqa: E402
 from worldsim_training.collect import CollectConfig, collect  # noqa: E402
 from worldsim_training.dataset import Recording  # noqa: E402
@@ -194,12 +197,32 @@ def test_no_drift_signal_is_asked_for_where_none_is_wanted(hand):
 
 def test_m_hands_over_to_the_agent_after_the_random_player(env, window, make_game):
     seen = []
-    hand = Hand(make_game(env, agent=lambda frame: seen.append(frame.copy()) or UP), window)
+    hand = Hand(make_game(env, load_agent=lambda: lambda frame: seen.append(frame.copy()) or UP), window)
     before = hand.turn()
     hand.turn("m", "m")
     assert hand.game.status().hands == "agent" and np.array_equal(seen[0], before)
     hand.turn("m")
     assert hand.game.status().hands == "you" and hand.game.session.timeline.actions == [0, UP, 0]
+
+
+def test_an_agent_that_plays_both_futures_sees_the_last_frames_of_each_alone(world, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    PixelPolicy(PolicyConfig(48, 64, len(NAMES))).save_pretrained("agent")
+    parser = argparse.ArgumentParser()
+    play.add_arguments(parser)
+    game, window = play.open_game(parser.parse_args([world, "--seed", "7", "--agent", "agent"]))
+    hand, asked = Hand(game, window), []
+    hand.turns(3)
+    hand.turn("k", "m", "m", "x", "m", "m")
+    hand.turns(4)
+    act = PixelPolicy.forward
+    monkeypatch.setattr(PixelPolicy, "forward", lambda self, seen: asked.append(seen) or act(self, seen))
+    futures = [game.session.timeline, game._fork.other.timeline]
+    last = [np.stack([each.frame(len(each) - back) for back in (3, 2, 1, 0)]) for each in futures]
+    hand.turn()
+    assert not np.array_equal(*last)
+    assert same([seen[0].unflatten(0, (4, 3)).permute(0, 2, 3, 1).numpy() for seen in asked], last)
+    window.close()
 
 
 @pytest.mark.parametrize(("limit", "ended"), [(4, False), (None, True)])

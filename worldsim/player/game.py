@@ -47,7 +47,8 @@ class Game:
     record: the clip to write; recording begins at once. None waits for the key and chooses a name.
     actions: of the world with the player's own keys; None takes the world's.
     starts: where rounds begin; None lets the seed draw.
-    agent:  a trained player who can take over; None for none.
+    load_agent: loads a trained player who can take over, once for each future of a fork, so that each remembers its own
+            frames. None where there is none.
     open_real: starts the source game, to be shown beside; its errors are shown as one line. None where there is none.
     episodes: takes every round when the player leaves it; None keeps none.
     real:   the environment is the source game itself, which has no network and keeps no quick saves.
@@ -66,7 +67,7 @@ class Game:
         folders: Folders | None = None,
         actions: ActionSpec | None = None,
         starts: Starts | None = None,
-        agent: Agent | None = None,
+        load_agent: Callable[[], Agent] | None = None,
         open_real: Callable[[], Any] | None = None,
         episodes: EpisodeWriter | None = None,
         real: bool = False,
@@ -75,7 +76,8 @@ class Game:
         self.env, self._world, self._device = env, world, device
         self._actions = actions or env.actions
         self._starts, self._open_real, self._episodes, self._real = starts, open_real, episodes, real
-        self._hands, self._others_hands = Hands(self._actions, agent, seed), Hands(self._actions, agent, seed + 1)
+        self._load_agent, self._seed = load_agent, seed
+        self._hands, self._others_hands = self._new_hands(0), None
         self._played: set[str] = set()
         self._unkept = 0  # the first frame of the round that no episode of this run holds yet
         self._truth: Truth | None = None
@@ -317,10 +319,15 @@ class Game:
         if self._fork:
             self._close_fork()
             return
+        self._others_hands = self._others_hands or self._new_hands(1)
         self._leave_rewind()
         self._close_truth()
         self._fork = Fork(self.session)
         self._note.say("two futures; X takes the other one, K goes on with yours alone")
+
+    def _new_hands(self, future: int) -> Hands:
+        """Who plays in future 0 or 1: with chances and an agent of its own."""
+        return Hands(self._actions, self._load_agent() if self._load_agent else None, self._seed + future)
 
     def _swap_futures(self) -> None:
         if not self._fork:
