@@ -176,6 +176,8 @@ def test_looks_and_places_tell_nothing_of_the_temperament():
         ({"temperament": "tmid"}, "unknown temperament 'tmid'; did you mean 'timid'"),
         ({"temperament": ["timid", "proud"]}, "2 for 1"),
         ({"mood": "hurt"}, "unknown reset option 'mood'"),
+        ({1: 2, "mood": "hurt"}, "unknown reset option 1; use temperament"),
+        (["temperament"], "reset options are of type list; give a dict of temperament"),
     ],
 )
 def test_wrong_options_are_told_in_one_line_and_leave_the_scene_as_it_was(options, message):

@@ -14,6 +14,7 @@ from worldsim_envs.encounter.drawing import draw
 from worldsim_envs.encounter.game import action_spec, check_temperament, new_scene, play_vector
 from worldsim_envs.encounter.rules import FPS, HEIGHT, TEMPERAMENTS, WIDTH
 from worldsim_envs.encounter.scene import Scene
+from worldsim_envs.rules import known_options
 
 OPTIONS = ("temperament",)
 
@@ -60,10 +61,7 @@ class EncounterEnv(gym.Env):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Begin a scene. options: `temperament`, a name, one for each NPC, or None to draw it, for this episode."""
-        options = dict(options or {})
-        if unknown := sorted(set(options) - set(OPTIONS)):
-            raise ValueError(f"unknown reset option {unknown[0]!r}; use {', '.join(OPTIONS)}")
-        asked = options.get("temperament", self._usual)
+        asked = known_options(options, OPTIONS).get("temperament", self._usual)
         asked = None if asked is None else self._checked(asked)
         super().reset(seed=seed)
         drawn = [str(name) for name in self.np_random.choice(TEMPERAMENTS, self.npcs)]
