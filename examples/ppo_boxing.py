@@ -112,7 +112,8 @@ def main() -> None:
     (args.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     runs = [args.out, *args.beside]
     print(table(runs))
-    draw(runs, args.out / "curves.png")
+    if learnt := [run for run in runs if (run / "curve.json").exists()]:
+        draw(learnt, args.out / "curves.png")
 
 
 # --- the games ---
