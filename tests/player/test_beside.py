@@ -206,6 +206,7 @@ def test_m_hands_over_to_the_agent_after_the_random_player(env, window, make_gam
 
 
 def test_an_agent_that_plays_both_futures_sees_the_last_frames_of_each_alone(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.chdir(tmp_path)
     PixelPolicy(PolicyConfig(48, 64, len(NAMES))).save_pretrained("agent")
     parser = argparse.ArgumentParser()
