@@ -136,6 +136,18 @@ def test_the_panel_shows_figures_and_goes_away(window):
     assert np.array_equal(shot(window), shots[0])
 
 
+@pytest.mark.parametrize(("width", "whole"), [(300, True), (363, True), (364, False)])
+def test_the_panel_gives_way_to_the_picture_in_a_narrow_window(window, width, whole):
+    pygame.display.set_mode((width, 200), pygame.RESIZABLE)
+    frame = np.full((48, 64, 3), 255, np.uint8)
+    window.show(frame, status(), Figures())
+    field, panel, _ = window._layout()
+    assert (field.width == width) == whole and field.width >= 64
+    shown = picture(window)
+    assert (shown == 255).all(axis=2).sum() == 48 * 64 * (min(field.width // 64, field.height // 48)) ** 2
+    assert panel.left >= field.right
+
+
 def test_help_comes_over_the_picture_and_leaves_nothing_behind(window):
     before = shot(window)
     tap("h")

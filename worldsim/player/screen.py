@@ -90,7 +90,7 @@ class Window:
         if self._drawn != drawn:
             if self._drawn is None or self._drawn[-1] != ground:
                 screen.fill(BACKGROUND)
-            if self._panel_shown:
+            if panel.width:
                 hud.draw_panel(self._canvas, panel, self._title, status, figures, self._key_names)
             hud.draw_words(self._canvas, line, status, self._pads.note)
             self._drawn = drawn
@@ -162,9 +162,14 @@ class Window:
         return [pygame.Rect(picture.left + i * step, picture.top, *size) for i in range(len(self._captions))]
 
     def _layout(self, size: tuple[int, int] | None = None) -> tuple[pygame.Rect, pygame.Rect, pygame.Rect]:
-        """The picture's field, the panel and the line of words under both. size: of the window, None for its own."""
+        """The picture's field, the panel and the line of words under both. size: of the window, None for its own.
+
+        The panel gives way where it leaves the picture no room.
+        """
         width, height = size or self._canvas.surface.get_size()
-        line = self._canvas.px(36)
-        panel = self._canvas.px(300) if self._panel_shown else 0
+        line, panel = self._canvas.px(36), self._canvas.px(300)
+        pictures = max(len(self._captions), 1) * (self._shape[1] + GAP) - GAP
+        if not self._panel_shown or width - panel < pictures:
+            panel = 0
         field = pygame.Rect(0, 0, max(width - panel, 1), max(height - line, 1))
         return field, pygame.Rect(field.right, 0, panel, field.height), pygame.Rect(0, field.bottom, width, line)
