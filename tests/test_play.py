@@ -298,6 +298,15 @@ def test_headless_begins_at_a_start_of_the_worlds_own_and_keeps_the_episode(worl
     assert "start 3 is none of this world's; it has 0..2" in capsys.readouterr().err
 
 
+def test_the_real_game_is_played_in_a_window(quits, tmp_path):
+    shown = quits(5)
+    clip = tmp_path / "real.gif"
+    assert main(["play", "encounter", "--real", "--fps", "100", "--record", str(clip)]) == 0
+    assert shown[0][0] == "worldsim: Encounter" and all(told.real for _, told in shown)
+    with Image.open(clip) as image:
+        assert image.n_frames > 1
+
+
 @pytest.mark.atari
 def test_the_real_game_is_played_without_a_window(tmp_path, capsys):
     asked = ["play", "boxing", "--headless", "--real", "--keys", "right*9,up&fire*3", "--seed", "1"]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from worldsim.action import ActionSpec
+from worldsim.names import titled
 from worldsim.world_files import read_index
 from worldsim.worlds import world_path
 from worldsim_envs.games import matching_game
@@ -24,9 +25,15 @@ class SourceInfo:
     """What a player shows of a game."""
 
     name: str
+    env_id: str
     window_frames: int
     """Frames that the world remembers; `past` holds as many."""
     step_choices: tuple[int, ...] = (1,)
+
+    @property
+    def title(self) -> str:
+        """The name as a heading, as `WorldInfo.title`."""
+        return titled(self.name, self.env_id)
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,8 @@ class SourceEnv(RealEnv):
         facts, self.actions = index["world"], ActionSpec.from_json(index["actions"])
         kind = matching_game(facts["env_id"], (facts["height"], facts["width"]), self.actions, game)
         super().__init__(kind, max_episode_steps=kind.max_episode_steps)
-        self.model = SourceModel(SourceInfo(facts["name"], facts["window_frames"]), self.actions)
+        info = SourceInfo(facts["name"], facts["env_id"], facts["window_frames"])
+        self.model = SourceModel(info, self.actions)
         self.metadata = {**type(self).metadata, "render_fps": int(facts["fps"])}
         self.action_space = self.actions.space()
         self.steps = 1

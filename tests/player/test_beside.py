@@ -174,7 +174,14 @@ def test_the_real_game_is_played_in_the_worlds_place(window, make_game, world):
     press("up")
     states = [read(frame) for frame in [hand.game.picture, *hand.turns(4)]]
     assert all(advance(one, (1, 0, 0, 0)) == other for one, other in zip(states, states[1:], strict=False))
-    for key, words in (("f5", "no quick saves"), ("p", "not painted"), ("k", "one future"), ("t", "already")):
+    for key, words in (
+        ("f5", "no quick saves"),
+        ("f9", "no quick saves"),
+        ("p", "not painted"),
+        ("k", "one future"),
+        ("t", "already"),
+        ("4", "no network"),
+    ):
         hand.turn(key)
         assert words in hand.note
 

@@ -148,6 +148,17 @@ def test_the_panel_gives_way_to_the_picture_in_a_narrow_window(window, width, wh
     assert panel.left >= field.right
 
 
+def test_the_panel_says_that_the_real_game_is_no_network(monkeypatch, window):
+    written = {}
+    monkeypatch.setattr(hud.Canvas, "text", spied(hud.Canvas.text, written))
+    shot(window, real=True)
+    assert "the real game" in written and "SCORE" in written
+    assert not {"painted by a neural network", "network alone", "drift", "steps a frame", "memory"} & written.keys()
+    written.clear()
+    shot(window)
+    assert {"painted by a neural network", "network alone", "drift", "steps a frame", "memory"} <= written.keys()
+
+
 def test_help_comes_over_the_picture_and_leaves_nothing_behind(window):
     before = shot(window)
     tap("h")

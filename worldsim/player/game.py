@@ -160,6 +160,7 @@ class Game:
             note=self._note.line,
             model_fps=1 / statistics.fmean(self._model_s) if self._model_s else None,
             captions=captions,
+            real=self._real,
             doubt=self.session.doubt,
         )
 
@@ -237,6 +238,8 @@ class Game:
                 self._COMMANDS[command](self)
 
     def _set_steps(self, steps: int) -> None:
+        if self._real:
+            raise ValueError("the real game has no network; 1, 2 and 4 are for imagined ones")
         self.session.env.steps = steps
         if self._fork:
             self._fork.other.env.steps = steps
@@ -362,6 +365,8 @@ class Game:
         self._note.say(f"saved in slot {self._slot}")
 
     def _load(self) -> None:
+        if self._real:
+            raise ValueError("the real game keeps no quick saves; Backspace takes it back")
         saved = self._slots.load(self._slot)
         self._leave_rewind()
         self._keep_episode()

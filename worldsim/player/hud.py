@@ -20,6 +20,8 @@ LINE = (52, 60, 72)
 HINT = "H keys   F figures   Tab pause   Backspace rewind   R record   Esc quit"
 MARK = "   |   "
 """Between the state and a note."""
+IMAGINED = ("network alone", "drift", "steps a frame", "memory", "save slot")
+"""Figures of imagined games alone."""
 LABELS = 256
 """Lines that are kept as they were written."""
 ARROWS = {"up": (1, 0), "left": (0, 1), "down": (1, 1), "right": (2, 1)}  # column and row of the cap
@@ -74,7 +76,7 @@ class Canvas:
 def figure_rows(status: Status, figures: Figures) -> tuple[tuple[str, str], ...]:
     """Label and value of each figure; a dash where it is not measured yet."""
     latency = figures.latency_ms
-    return (
+    rows = (
         ("shown", f"{figures.shown_fps:.1f} frames/s" if figures.shown_fps else "-"),
         ("game", f"{status.game_fps:.1f} frames/s ({status.game_fps / status.full_fps:.0%})"),
         ("network alone", f"{status.model_fps:.0f} frames/s" if status.model_fps else "-"),
@@ -89,6 +91,7 @@ def figure_rows(status: Status, figures: Figures) -> tuple[tuple[str, str], ...]
         ("player", status.hands),
         ("save slot", f"{status.slot}"),
     )
+    return tuple(row for row in rows if not (status.real and row[0] in IMAGINED))
 
 
 def state_words(status: Status) -> tuple[str, str]:
@@ -121,7 +124,7 @@ def draw_panel(
     if status.recording:
         pygame.draw.circle(canvas.surface, RED, (inner.right - canvas.px(42), inner.top + canvas.px(11)), canvas.px(6))
         canvas.text("REC", 18, RED, (inner.right, inner.top + canvas.px(5)), right=True)
-    y = canvas.text("painted by a neural network", 15, MUTED, (inner.left, y))
+    y = canvas.text("the real game" if status.real else "painted by a neural network", 15, MUTED, (inner.left, y))
     y = canvas.text("SCORE", 15, MUTED, (inner.left, y + canvas.px(12)))
     y = canvas.text(f"{status.score:+g}" if status.score else "0", 48, ACCENT, (inner.left, y)) + canvas.px(4)
     for label, value in figure_rows(status, figures):

@@ -32,5 +32,7 @@ class Status:
     """Speed of the network alone: paint and commit; None before it is measured."""
     captions: tuple[str, ...] = ()
     """Of the panes in the picture, from left to right; empty where it is one."""
+    real: bool = False
+    """The game is the source itself, which no network paints."""
     doubt: float | None = None
     """How strange the last frames are to the network, in grey levels; None where it does not tell."""
