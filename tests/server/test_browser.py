@@ -93,6 +93,15 @@ def test_the_game_rests_while_the_help_is_open_and_goes_on_as_before(page):
     assert after("h")[1] and after("Tab") == ("playing", True, True) and after("h") == ("playing", False, True)
 
 
+def test_a_paused_phone_shows_its_state_alone_without_an_empty_label(page):
+    page.keyboard.press("n")
+    page.wait_for_selector("body[data-state=playing]")
+    page.locator("[data-command=pause]").tap()
+    page.wait_for_selector("body[data-state=pause]")
+    assert page.locator("#curtain-title").is_visible()
+    assert page.evaluate("document.querySelector('#curtain-text').getBoundingClientRect().height") == 0
+
+
 @pytest.fixture
 def menu(page, world, monkeypatch, serving):
     """A phone before the menu of a server with two worlds and one seat."""
