@@ -9,7 +9,9 @@ worldsim serve boxing --measure 60           key to changed pixel in a headless 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import logging
 import os
 import socket
 import sys
@@ -80,7 +82,9 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(64)
     except OSError as error:
         listener.close()
-        raise OSError(f"cannot listen on {host}, port {port} ({error}); try --port 0 for any free one") from None
+        is_foreign = error.errno == errno.EADDRNOTAVAIL
+        way_out = "use an address of this machine" if is_foreign else "try --port 0 for any free one"
+        raise OSError(f"cannot listen on {host}, port {port} ({error}); {way_out}") from None
     return listener
 
 
@@ -119,7 +123,13 @@ def make_server(args: argparse.Namespace, door):
         limit_concurrency=64 + 8 * args.sessions,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_no_refusal)
     return uvicorn.Server(config)
+
+
+def _is_no_refusal(record: logging.LogRecord) -> bool:
+    """Whether a line of uvicorn's log is not of a refused websocket, which it calls an error; the page is told why."""
+    return "without completing handshake" not in record.getMessage()
 
 
 def _measure(args: argparse.Namespace, server, listener: socket.socket, url: str) -> int:

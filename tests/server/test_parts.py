@@ -81,9 +81,17 @@ def test_a_taken_port_is_one_line(world, capsys):
         assert f"cannot listen on 127.0.0.1, port {port}" in error_line(capsys, world, "--port", str(port))
 
 
-@pytest.mark.parametrize(("option", "value"), [("--port", "99999"), ("--host", "no such host")])
-def test_an_impossible_address_is_one_line(world, capsys, option, value):
-    assert "cannot listen on" in error_line(capsys, world, option, value)
+@pytest.mark.parametrize(
+    ("option", "value", "way_out"),
+    [
+        ("--port", "99999", "up to 65535"),
+        ("--host", "no such host", "of this machine"),
+        ("--host", "192.0.2.1", "of this"),
+    ],
+)
+def test_an_impossible_address_is_one_line_with_a_way_out(world, capsys, option, value, way_out):
+    line = error_line(capsys, world, option, value)
+    assert "cannot listen on" in line and way_out in line
 
 
 def test_an_unknown_world_is_one_line(capsys):

@@ -1,6 +1,7 @@
 """A server in a thread and real websockets: what players get, and what they cannot do to each other."""
 
 import io
+import logging
 import time
 import urllib.error
 import urllib.request
@@ -156,6 +157,19 @@ def test_an_unknown_place_on_the_menu_is_refused(server):
     with pytest.raises(InvalidStatus) as refused, server.player(place=5):
         pass
     assert b"no world 5" in refused.value.response.body
+
+
+def test_who_is_refused_leaves_no_error_in_the_servers_terminal(server):
+    told = []
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    log = logging.getLogger("uvicorn.error")
+    log.addHandler(handler)
+    with pytest.raises(InvalidStatus), server.player(origin="http://evil.example"):
+        pass
+    time.sleep(0.2)
+    log.removeHandler(handler)
+    assert told == []
 
 
 def test_a_name_that_was_made_to_lead_here_gets_no_page(server):
