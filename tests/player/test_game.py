@@ -378,6 +378,23 @@ def test_a_loaded_game_drops_no_round_and_no_frame_is_kept_twice(env, window, ma
     assert all(any(same(frames, each) for each in kept) for frames in wanted)
 
 
+def test_a_slot_that_cannot_be_loaded_keeps_no_frame_twice(env, window, make_game, tmp_path):
+    hand = Hand(make_game(env, episodes=EpisodeWriter(tmp_path / "data", env.facts(), "imagined")), window)
+    hand.turns(3)
+    hand.turn("f5")
+    (file,) = hand.game._slots.folder.glob("slot1.safetensors")
+    file.write_bytes(b"no such thing")
+    hand.turns(2)
+    hand.turn("f9")
+    assert file.name in hand.note
+    hand.turns(4)
+    hand.game.close()
+    lived = list(hand.game.session.timeline.frames())
+    kept = sorted((np.load(path)["frames"] for path in (tmp_path / "data").rglob("*.npz")), key=len)
+    assert sum(len(frames) - 1 for frames in kept) == len(lived) - 1
+    assert same([*kept[1], *kept[0][1:]], lived) or same([*kept[0], *kept[1][1:]], lived)
+
+
 def test_a_clip_leaves_a_future_where_the_player_did(hand, world, monkeypatch):
     monkeypatch.setattr("worldsim.player.game.usual_suffix", lambda: ".gif")
     hand.turn("r")

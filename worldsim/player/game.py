@@ -276,6 +276,7 @@ class Game:
         seed = self.session.timeline.seed + 1
         self._start = self._truth.begin(seed, start) if self._truth else start
         self.session.new_round(seed, self._start.past)
+        self._unkept = 0
         self._recorder.follow(self.session.timeline)
 
     def _next_condition(self) -> None:
@@ -291,7 +292,7 @@ class Game:
     def _keep_episode(self) -> None:
         if self._episodes is not None:
             self._episodes.add(self.session.timeline, "+".join(sorted(self._played)), first=self._unkept)
-        self._played, self._unkept = set(), 0
+        self._played, self._unkept = set(), len(self.session.timeline)
 
     def _swap_hands(self) -> None:
         self._hands.swap()
@@ -432,6 +433,7 @@ class Game:
 
     def _land(self) -> None:
         self.session.back_to(self._rewound)
+        self._unkept = min(self._unkept, self._rewound)
         if self._truth:
             self._truth.back_to(self._rewound)
         self._recorder.follow(self.session.timeline)
