@@ -412,3 +412,26 @@ def test_a_clip_leaves_a_future_where_the_player_did(hand, world, monkeypatch):
     with Image.open(clip) as image:
         assert image.n_frames == 8 + 9 + 4
     assert len(Replay.load(file).rounds) == 2 and Replay.load(file).check(gym.make(WORLD, world=world)) == []
+
+
+def test_a_clip_shows_no_frame_that_a_future_was_rewound_beyond_after_it_was_taken_again(hand, world, monkeypatch):
+    monkeypatch.setattr("worldsim.player.game.usual_suffix", lambda: ".gif")
+    hand.turn("r")
+    hand.turns(8)
+    hand.turn("k")
+    hand.turns(2)
+    hand.turn("x")
+    hand.turns(2)
+    hand.turn("x")
+    hand.turns(2)
+    press("backspace")
+    hand.turns(9)
+    release("backspace")
+    hand.turns(9)
+    hand.turn("r")
+    mine, other = hand.game.session.timeline, hand.game._fork.other.timeline
+    first, second, third = hand.game._recorder._takes
+    assert first.timeline is third.timeline is mine and second.timeline is other
+    assert first.last == third.first < second.first
+    lived = [mine.frame(index) for index in range(len(mine) + 1)]
+    assert same([*first.frames(), *list(third.frames())[1:]], lived)

@@ -22,7 +22,7 @@ class Take:
 
     def frames(self) -> Iterator[np.ndarray]:
         """What is recorded of it."""
-        end = len(self.timeline) if self.last is None else min(self.last, len(self.timeline))
+        end = len(self.timeline) if self.last is None else self.last
         return (self.timeline.frame(index) for index in range(self.first, end + 1))
 
 
@@ -41,8 +41,10 @@ class Recorder:
         """The session goes on in this round: another one, or the same taken back."""
         if not self.running:
             return
+        for take in self._takes:
+            take.first = min(take.first, len(take.timeline))
+            take.last = None if take.last is None else min(take.last, len(take.timeline))
         last = self._takes[-1]
-        last.first = min(last.first, len(last.timeline))
         if last.timeline is not timeline:
             last.last = len(last.timeline)
             self._takes.append(Take(timeline, len(timeline)))
