@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from player_kit import Hand, files, tap
+from player_kit import Hand, files, press, release, tap
 from tiny import tiny_encounter
 
 pygame = pytest.importorskip("pygame")
@@ -76,6 +76,21 @@ def test_v_leaves_out_driven_only_where_the_player_has_no_keys_for_its_buttons()
         spec = ActionSpec([Channel(name) for name in names], keys=keys, **told)
         values.append([controls.next_value(spec, "npc", value) for value in ("shy", "bold", "driven")])
     assert values == [["bold", "shy", "shy"], ["bold", "shy", "shy"], ["bold", "driven", "shy"]]
+
+
+def test_v_changes_nothing_while_frames_are_taken_back_or_the_round_is_over(moody):
+    moody.turns(12)
+    held = moody.game.env.conditions
+    press("backspace")
+    moody.turns(2)
+    moody.turn("v")
+    assert "let Backspace go" in moody.note and moody.game.mode == "rewind"
+    release("backspace")
+    moody.turn()
+    assert moody.game.env.conditions == held
+    moody.game.session.timeline.over = True
+    moody.turn("v")
+    assert "new round with N" in moody.note and moody.game.env.conditions == held
 
 
 def test_v_in_a_world_without_temperaments_is_one_line(hand):

@@ -283,7 +283,10 @@ class Game:
         """Let the next value of the first condition hold, such as an NPC's next temperament, from the next frame on."""
         env, groups = self.session.env, self._actions.conditions
         if self._real or not groups:
-            raise ValueError("the real game has its own" if self._real else "there are no temperaments in this world")
+            raise ValueError("the real game has its own" if groups else "there are no temperaments in this world")
+        if self.mode in ("rewind", "over"):
+            first = "let Backspace go" if self.mode == "rewind" else "begin a new round with N"
+            raise ValueError(f"the temperament changes only in play; {first} first")
         group = next(iter(groups))
         chosen = controls.next_value(self._actions, group, env.conditions[group])
         env.conditions = {group: chosen}
