@@ -28,20 +28,30 @@ class RealEnv(gym.Env):
 
     game:              a name of `games.game_names()`, `module:Class`, or a class of adapters.
     max_episode_steps: frames until `truncated`; None leaves the end to the game.
+    render_mode:       None or "rgb_array".
 
     It imports no torch, so that many of them run in processes of their own: `gymnasium.vector.AsyncVectorEnv`.
     """
 
-    metadata = {"render_modes": []}
+    metadata = {"render_modes": ["rgb_array"]}
 
-    def __init__(self, game: str | type[Game] = "boxing", *, max_episode_steps: int | None = None) -> None:
+    def __init__(
+        self,
+        game: str | type[Game] = "boxing",
+        *,
+        max_episode_steps: int | None = None,
+        render_mode: str | None = None,
+    ) -> None:
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"unknown render_mode {render_mode!r}; a real game has None or 'rgb_array'")
         if max_episode_steps is not None and max_episode_steps < 1:
             raise ValueError(f"max_episode_steps={max_episode_steps}; give a number of frames from 1, or None")
         self.game = make_game(game) if isinstance(game, str) else game()
-        self.limit = max_episode_steps
+        self.limit, self.render_mode = max_episode_steps, render_mode
         self.metadata = {**type(self).metadata, "render_fps": self.game.fps}
         self.observation_space = gym.spaces.Box(0, 255, (self.game.height, self.game.width, 3), np.uint8)
         self.action_space = self.game.actions.space()
+        self._frame: np.ndarray | None = None
         self._over, self._painted = True, None
 
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None):
@@ -52,7 +62,10 @@ class RealEnv(gym.Env):
         return self._frame.copy(), self._info()
 
     def step(self, action):
-        """Play one of the game's own actions: observation, reward, terminated, truncated, info."""
+        """Play one of the game's own actions: observation, reward, terminated, truncated, info.
+
+        Raises ValueError in one line for any other action and then leaves the episode as it was.
+        """
         observation = self.paint(action)
         return observation, *self.commit()
 
@@ -61,6 +74,8 @@ class RealEnv(gym.Env):
         if self._over or self._painted is not None:
             over = "the episode is over or was never begun; call reset()"
             raise ResetNeeded(over if self._over else "call commit() before paint()")
+        if self.game.actions.encode(action).ndim != 1:
+            raise ValueError(f"action has shape {np.shape(action)}; give one action of {self.action_space}")
         self._frame, reward, ended = self.game.step(plain(action))
         self._painted = float(reward), bool(ended)
         return self._frame.copy()
@@ -89,6 +104,14 @@ class RealEnv(gym.Env):
     def conditions(self) -> dict[str, str]:
         """Empty: what holds in a real game it knows by itself, or an action says it."""
         return {}
+
+    def render(self) -> np.ndarray | None:
+        """The current frame (H, W, 3) uint8 in mode "rgb_array"."""
+        if self.render_mode is None:
+            return None
+        if self._frame is None:
+            raise ResetNeeded("there is no frame yet; call reset() before render()")
+        return self._frame.copy()
 
     def close(self) -> None:
         """Release the game."""

@@ -56,13 +56,13 @@ class SourceEnv(RealEnv):
     led to. ValueError where this game shows another.
     """
 
-    metadata = {"render_modes": [], "render_fps": 15}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 15}
 
-    def __init__(self, world: str = "boxing", *, game: str | None = None) -> None:
+    def __init__(self, world: str = "boxing", *, game: str | None = None, render_mode: str | None = None) -> None:
         index = read_index(world_path(world))
         facts, self.actions = index["world"], ActionSpec.from_json(index["actions"])
         kind = matching_game(facts["env_id"], (facts["height"], facts["width"]), self.actions, game)
-        super().__init__(kind, max_episode_steps=kind.max_episode_steps)
+        super().__init__(kind, max_episode_steps=kind.max_episode_steps, render_mode=render_mode)
         info = SourceInfo(facts["name"], facts["env_id"], facts["window_frames"])
         self.model = SourceModel(info, self.actions)
         self.metadata = {**type(self).metadata, "render_fps": int(facts["fps"])}

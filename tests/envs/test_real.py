@@ -1,11 +1,13 @@
 """The real game as an environment: it plays what its adapter plays, and stops where it says."""
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.seeding import np_random
 from toy_game import ToyGame, advance, read
 
+import worldsim  # noqa: F401 - registers the ids
 from worldsim_envs.real import RealEnv
 from worldsim_envs.source import SourceEnv
 
@@ -54,6 +56,35 @@ def test_a_painted_frame_must_be_committed(env):
     env.paint(1)
     with pytest.raises(ResetNeeded, match="call commit"):
         env.paint(1)
+
+
+@pytest.mark.parametrize("action", [2.7, 2.0, -1, 5, "a", None, True, [1], np.array([1, 2])])
+def test_an_action_that_is_none_of_the_games_is_one_line_and_changes_nothing(env, action):
+    env.reset(seed=1)
+    before = env.save_state()
+    with pytest.raises(ValueError, match="^action ") as refused:
+        env.step(action)
+    assert "\n" not in str(refused.value)
+    env.step(1)
+    twin = RealEnv(ToyGame)
+    twin.reset(seed=1)
+    assert before.step == 0 and np.array_equal(env.step(2)[0], [twin.step(1), twin.step(2)][1][0])
+
+
+def test_a_source_game_can_be_filmed_as_its_world_can():
+    env = gym.make("worldsim/Source-v0", world="encounter", render_mode="rgb_array")
+    frame, _ = env.reset(seed=1)
+    assert np.array_equal(env.render(), frame)
+    frame, *_ = env.step(env.action_space.sample())
+    assert np.array_equal(env.render(), frame)
+    filmed = gym.make("worldsim/Source-v0", world="encounter", render_mode="rgb_array_list")
+    filmed.reset(seed=1)
+    filmed.step(filmed.action_space.sample())
+    assert len(filmed.render()) == 2
+    with pytest.raises(ValueError, match="a real game has None or 'rgb_array'"):
+        RealEnv(ToyGame, render_mode="human")
+    with pytest.raises(ResetNeeded, match="no frame yet"):
+        RealEnv(ToyGame, render_mode="rgb_array").render()
 
 
 @pytest.mark.atari
