@@ -107,6 +107,8 @@ def test_headless_writes_a_clip(world, tmp_path, capsys, suffix):
         (["--headless"], "--headless and --keys go together"),
         (["--keys", "up"], "--headless and --keys go together"),
         (["--headless", "--keys", "fly*2"], "unknown key 'fly'"),
+        (["--headless", "--keys", "up", "--start=-1"], "start '-1' is none; give a number 0..2, or a dataset"),
+        (["--headless", "--keys", "up", "--start", "nowhere:test/0"], "start 'nowhere:test/0' is none; give a number"),
         (["--headless", "--keys", "up*two"], "'up*two' asks for two frames"),
         (["--headless", "--keys", "up,,down"], "unknown key ''"),
         (["--headless", "--keys", "up", "--record", "clip.avi"], "ends in .mp4, .gif or .webp"),

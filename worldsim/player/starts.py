@@ -117,6 +117,11 @@ def chosen(text: str | None, env) -> Starts:
     words = text.split(":")
     cut = next((n for n in range(len(words), 0, -1) if Path(":".join(words[:n])).is_dir()), len(words))
     folder = Path(":".join(words[:cut]))
+    if not folder.is_dir():
+        most = len(env.model.starts.frames) - 1
+        raise FileNotFoundError(
+            f"start {text!r} is none; give a number 0..{most}, or a dataset: FOLDER[:SPLIT/NUMBER[:FRAME]]"
+        )
     past = env.model.info.window_frames
     return RecordedStarts(folder, ":".join(words[cut:]), past=past, shape=env.observation_space.shape)
 
