@@ -99,8 +99,8 @@ def _record(args: argparse.Namespace) -> Iterator[Path]:
         raise ValueError(f"cannot write {str(sheet)!r}; give a name that ends in .png")
     if args.real and args.replay is not None:
         raise ValueError("a replay file holds an imagined session; leave out --replay or --real")
-    if args.real and args.compile:
-        raise ValueError("--compile is for imagined worlds; leave out --compile or --real")
+    if args.real and (args.compile or args.steps is not None):
+        raise ValueError("--steps and --compile are for imagined worlds; leave them out, or --real")
     env = WorldEnv(args.world, steps=args.steps, device=args.device, compile=args.compile)
     starts_rng, agent_rng = np.random.default_rng(args.seed).spawn(2)
     insiders = _insiders(env, args.game)

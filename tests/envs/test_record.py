@@ -305,6 +305,8 @@ def test_a_policy_of_the_games_own_is_unknown_where_the_game_is(slide_world, tmp
     ("options", "message"),
     [
         (("--real",), "no adapter for the game Slide-v0"),
+        (("--real", "--steps", "2"), "--steps and --compile are for imagined worlds"),
+        (("--real", "--compile"), "--steps and --compile are for imagined worlds"),
         (("--real", "--game", "slide_game:Slide", "--replay", "s.json"), "leave out --replay or --real"),
     ],
 )
