@@ -234,6 +234,8 @@ class WorldEnv(gym.Env):
         The limit of a shipped world that `gymnasium.make` made is in the wrapper around it, `TimeLimit`, which no fork
         has; `copy.deepcopy` of the wrapped environment forks it with its wrappers.
         """
+        if not is_whole(n) or n < 0:
+            raise ValueError(f"cannot fork {n!r} environments; give a whole number from 0")
         state = self.save_state()
         forks = [self._alike() for _ in range(n)]
         for fork in forks:

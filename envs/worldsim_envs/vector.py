@@ -361,6 +361,8 @@ class WorldVectorEnv(gym.vector.VectorEnv):
     def _checked_seeds(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
         if seed is None:
             return [None] * self.num_envs
+        if not isinstance(seed, int | np.integer | Sequence | np.ndarray) or isinstance(seed, str):
+            raise gym.error.Error(f"seed {seed!r} is no whole number from 0, and no list of one for each world")
         seeds = [seed + world for world in range(self.num_envs)] if isinstance(seed, int | np.integer) else list(seed)
         if len(seeds) != self.num_envs:
             raise ValueError(f"{len(seeds)} seeds for {self.num_envs} worlds; give one each, or one number for all")

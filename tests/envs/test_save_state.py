@@ -109,6 +109,9 @@ def test_forks_go_separate_ways_and_leave_their_origin_alone(model):
     assert ways[0] == ways[2] != ways[1]
     assert play(env, (7, 7)) == play(undisturbed, (7, 7))
     assert all(fork.model is env.model for fork in forks)
+    for wrong in (-1, 1.5, True):
+        with pytest.raises(ValueError, match=f"cannot fork {wrong} environments"):
+            env.fork(wrong)
 
 
 def test_a_deep_copy_of_an_environment_and_its_wrappers_is_a_fork(model):

@@ -226,6 +226,8 @@ BAD_RESETS = {
     "steps for one": ({"options": {"reset_mask": ONE, "steps": 4}}, ValueError, "holds for all worlds"),
     "three steps": ({"options": {"steps": 3}}, ValueError, "1, 2, 4"),
     "too few seeds": ({"seed": [1, 2]}, ValueError, "2 seeds for 3 worlds"),
+    "half a seed": ({"seed": 2.5}, gym.error.Error, "seed 2.5 is no whole number"),
+    "no seed": ({"seed": "12"}, gym.error.Error, "seed '12' is no whole number"),
     "negative seed": ({"seed": [1, -2, 3]}, gym.error.Error, "seed -2"),
 }
 
