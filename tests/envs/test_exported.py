@@ -112,6 +112,8 @@ def test_a_fault_truncates_with_reward_zero_and_the_last_sound_frame(env):
             lambda env: env.world.step(env._state, env._state.held, steps=[2]),
             r"steps=\[2\]; this world paints in 1, 2, 4",
         ),
+        (lambda env: OnnxWorld("nowhere", threads=0), "threads=0; give a number from 1"),
+        (lambda env: OnnxWorld("nowhere", threads="2"), "threads='2'; give a number from 1"),
         (lambda env: ExportedEnv(env.world, steps=5), "steps=5; this world paints in 1, 2, 4 denoising steps"),
     ],
 )

@@ -60,6 +60,8 @@ class OnnxWorld:
     """
 
     def __init__(self, folder: str | Path, *, threads: int | None = None) -> None:
+        if threads is not None and (not _is_whole(threads) or threads < 1):
+            raise ValueError(f"threads={threads!r}; give a number from 1, or None for all cores")
         index, arrays = read_folder(folder)
         self.info: dict = index["world"]
         """The fields of `worldsim.world_info.WorldInfo`."""
