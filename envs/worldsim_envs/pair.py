@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -12,7 +13,7 @@ from worldsim_envs.encounter.game import SLOTS
 from worldsim_envs.encounter.rules import BUTTONS
 from worldsim_envs.env import WorldEnv
 from worldsim_envs.games.encounter import Encounter
-from worldsim_envs.rules import NO_LIMIT
+from worldsim_envs.rules import NO_LIMIT, is_whole
 
 try:
     from pettingzoo import ParallelEnv
@@ -57,9 +58,11 @@ class EncounterParallelEnv(ParallelEnv):
         steps: int | None = None,
         device: str = "cpu",
     ) -> None:
-        if isinstance(max_episode_steps, bool) or not isinstance(max_episode_steps, int) or max_episode_steps < 1:
+        if not is_whole(max_episode_steps) or max_episode_steps < 1:
             raise ValueError(f"max_episode_steps={max_episode_steps!r}; give a number of frames from 1")
         if isinstance(world, str) and world == GAME:
+            if steps is not None:
+                raise ValueError(f"steps={steps!r}; the source game has no network, so leave it out or name a world")
             self._env: gym.Env = EncounterEnv(npcs=1 if npcs is None else npcs, render_mode=render_mode)
         elif npcs is not None:
             raise ValueError(f"npcs={npcs!r}; a world has its own number of them, so leave it out")
@@ -125,8 +128,9 @@ class EncounterParallelEnv(ParallelEnv):
 
     def _vector(self, actions: dict[str, int]) -> np.ndarray:
         """One channel vector (A,) of every agent's action, in which all NPCs are driven."""
-        if set(actions) != set(self.agents):
-            seen, right = ", ".join(actions) or "nobody", ", ".join(self.agents)
+        if not isinstance(actions, Mapping) or set(actions) != set(self.agents):
+            named = actions if isinstance(actions, Mapping) else ()
+            seen, right = ", ".join(map(str, named)) or "nobody", ", ".join(self.agents)
             raise ValueError(f"actions are of {seen}; give one each of {right}")
         held = {}
         for agent, action in actions.items():

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from PIL import Image
-from tiny import tiny_world
+from tiny import tiny_encounter, tiny_world
 
 import worldsim_envs
 from worldsim_envs.encounter.rules import ANSWERS, GESTURES, NEAREST, REACH, TEMPERAMENTS
@@ -285,6 +285,24 @@ def test_after_the_last_frame_a_new_scene_is_called_for():
         scene.step()
 
 
+def test_numpys_whole_numbers_are_numbers():
+    one, other = NPCScene(seed=3), NPCScene(seed=np.int64(3))
+    assert np.array_equal(one.play(2).frames, other.play(np.int32(2)).frames)
+
+
+def test_a_state_of_another_kind_of_scene_is_told_in_one_line_and_leaves_the_scene_as_it_was():
+    game, imagined = NPCScene(seed=1), NPCScene(tiny_encounter(), seed=1)
+    pairs = ((game, imagined.save_state(), "the world encounter"), (imagined, game.save_state(), "the source game"))
+    for scene, state, seen in pairs:
+        before = scene.frame
+        with pytest.raises(ValueError, match=f"the state is of {seen}; give what save_state"):
+            scene.load_state(state)
+        assert np.array_equal(scene.frame, before)
+        scene.step()
+    with pytest.raises(ValueError, match="the state is a str; give what save_state"):
+        game.load_state("moment")
+
+
 def test_a_wrong_beginning_is_told_in_one_line():
     with pytest.raises(ValueError, match="unknown temperament 'shy'; there is friendly, timid, proud, hostile"):
         NPCScene(temperament="shy")
@@ -292,6 +310,8 @@ def test_a_wrong_beginning_is_told_in_one_line():
         NPCScene(seed=1).temperament = "tmid"
     with pytest.raises(ValueError, match="seed=-1; give a whole number from 0"):
         NPCScene(seed=-1)
+    with pytest.raises(ValueError, match="steps=2; the source game has no network"):
+        NPCScene(steps=2)
     with pytest.raises(ValueError, match="unknown world 'gmae'"):
         NPCScene("gmae")
     with pytest.raises(ValueError, match="world 'tiny' has no NPC to meet, only up, down, left, right, fire"):

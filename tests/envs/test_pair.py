@@ -89,6 +89,10 @@ def test_wrong_arguments_and_actions_are_told_in_one_line():
     before = env._env.scene.copy()
     with pytest.raises(ValueError, match="actions are of player; give one each of player, npc"):
         env.step({"player": STAY})
+    with pytest.raises(ValueError, match="actions are of nobody; give one each of player, npc"):
+        env.step([STAY, STAY])
+    with pytest.raises(ValueError, match="steps=2; the source game has no network"):
+        EncounterParallelEnv(steps=2)
     with pytest.raises(ValueError, match="action 9 of npc is none; give 0 to 8: stay, left"):
         env.step({"player": STAY, "npc": 9})
     assert env._env.scene == before

@@ -15,6 +15,7 @@ from worldsim_envs.encounter.game import check_temperament
 from worldsim_envs.npc.clip import Clip
 from worldsim_envs.npc.script import read_button, read_script
 from worldsim_envs.npc.stage import GameStage, WorldStage, walk_up
+from worldsim_envs.rules import is_whole
 
 if TYPE_CHECKING:
     from worldsim.world_model import WorldModel
@@ -30,6 +31,7 @@ class SceneState:
     """A moment of a scene, to go back to; what it holds never changes."""
 
     stage: Any
+    place: str
     step: int
     temperament: str
     waiting: tuple[str, ...]
@@ -63,11 +65,15 @@ class NPCScene:
         device: str = "cpu",
     ) -> None:
         check_temperament(temperament)
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        if not is_whole(seed) or seed < 0:
             raise ValueError(f"seed={seed!r}; give a whole number from 0")
-        opening = walk_up(seed, temperament)
+        opening = walk_up(int(seed), temperament)
         is_game = isinstance(world, str) and world == GAME
-        self._stage = GameStage(opening) if is_game else WorldStage(world, opening, seed, steps=steps, device=device)
+        if is_game and steps is not None:
+            raise ValueError(f"steps={steps!r}; the source game has no network, so leave it out or name a world")
+        self._stage = (
+            GameStage(opening) if is_game else WorldStage(world, opening, int(seed), steps=steps, device=device)
+        )
         self._temperament, self._step = temperament, 0
         self._waiting: deque[str] = deque()
         self._driver: tuple[str, ...] | Agent | None = None
@@ -169,10 +175,15 @@ class NPCScene:
 
     def save_state(self) -> SceneState:
         """The scene as it stands; `load_state` goes on from there, bit for bit."""
-        return SceneState(self._stage.save(), self._step, self._temperament, tuple(self._waiting), self._driver)
+        waiting = tuple(self._waiting)
+        return SceneState(self._stage.save(), self._stage.place, self._step, self._temperament, waiting, self._driver)
 
     def load_state(self, state: SceneState) -> np.ndarray:
-        """Go back to a moment of this scene: its frame (H, W, 3) uint8."""
+        """Go back to a moment of this scene: its frame (H, W, 3) uint8. ValueError in one line for anything else."""
+        here = self._stage.place
+        if not isinstance(state, SceneState) or state.place != here:
+            seen = f"of {state.place}" if isinstance(state, SceneState) else f"a {type(state).__name__}"
+            raise ValueError(f"the state is {seen}; give what save_state() of a scene in {here} returned")
         self._stage.load(state.stage)
         self._step, self._temperament = state.step, state.temperament
         self._waiting, self._driver = deque(state.waiting), state.driver
@@ -225,7 +236,7 @@ class NPCScene:
         return ["npc_driven", *([f"npc_{button}"] if button else [])]
 
     def _check_length(self, frames: int) -> None:
-        if isinstance(frames, bool) or not isinstance(frames, int) or frames < 1:
+        if not is_whole(frames) or frames < 1:
             raise ValueError(f"frames={frames!r}; give a whole number from 1")
         if frames > self.frames_left:
             most = f"a scene has {self._stage.most_frames} frames at most and {self._step} are played"

@@ -49,7 +49,7 @@ def walk_up(seed: int, temperament: str) -> Opening:
 class GameStage:
     """The source game, from an opening on."""
 
-    source = "source game"
+    source, place = "source game", "the source game"
     fps, most_frames, actions = Encounter.fps, Encounter.max_episode_steps, Encounter.actions
 
     def __init__(self, opening: Opening) -> None:
@@ -86,6 +86,7 @@ class WorldStage:
             raise ValueError(f"world {info.name!r} has no NPC to meet, only {seen}; give a world of {Encounter.env_id}")
         self._steps = rules.checked_steps(info.default_steps if steps is None else steps)
         self.fps, self.most_frames, self.actions = info.fps, info.max_episode_steps, self._model.actions
+        self.place = f"the world {info.name}"
         self.source = f"imagined by the world {info.name}, {self._steps} steps a frame"
         count = min(info.window_frames, len(opening.frames))
         past = opening.frames[-count:], opening.actions[len(opening.actions) - (count - 1) :]
