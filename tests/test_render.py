@@ -133,7 +133,7 @@ def test_what_is_no_teacher_is_one_line_that_says_how_to_get_one(folder, stage, 
     tiny_denoiser(height=16, width=16).save_pretrained(tmp_path / "other")
     with pytest.raises(ValueError, match="is of another game"):
         command(session[0], "--teacher", tmp_path / "other", "--out", tmp_path / "x.gif")
-    with pytest.raises(ValueError, match="ends in .mp4, .gif or .webp"):
+    with pytest.raises(ValueError, match="ends in .mp4, .gif, .webp or .png"):
         command(session[0], "--teacher", stage, "--out", tmp_path / "x.avi")
     stored = json.loads(session[0].read_text())
     session[0].write_text(json.dumps(stored | {"checkpoint": "f" * 64}))

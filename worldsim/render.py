@@ -22,7 +22,7 @@ from tqdm import tqdm
 from worldsim.arguments import make_room_for, positive
 from worldsim.cores import threads_of
 from worldsim.models.dit import CausalDiT
-from worldsim.player.clip import check_clip_name, write_clip, write_strip
+from worldsim.player.clip import FILMS, check_clip_name, write_clip, write_strip
 from worldsim.replay import Replay, digest
 from worldsim.rollout import Sampler
 from worldsim.sampler import OdeSampler, ode_grid
@@ -82,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
         raise ValueError("--teacher and --intervals are for --track premium; the realtime track has no teacher")
     intervals = args.intervals or INTERVALS
     out = args.out or args.file.with_name(f"{args.file.name.split('.')[0]}.{args.track}.mp4")
+    if out.suffix not in (*FILMS, ".png"):
+        raise ValueError(f"cannot write '{out}'; give a name that ends in .mp4, .gif, .webp or .png")
     if out.suffix != ".png":
         check_clip_name(out)
     replay = Replay.load(args.file)
