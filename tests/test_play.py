@@ -166,6 +166,19 @@ def test_the_menu_is_walked_with_arrows_and_shows_each_worlds_start(two_worlds, 
         assert np.array_equal(seen[top : top + 144, left : left + 192], corner)
 
 
+def test_up_and_down_keep_to_their_column_and_stay_at_the_edge():
+    shelf = menu.Shelf(6, 4)
+    moved = {key: [shelf.moved(index, key) for index in range(6)] for key in menu.MOVES}
+    assert moved[pygame.K_UP] == [0, 1, 2, 3, 0, 1] and moved[pygame.K_DOWN] == [4, 5, 5, 5, 4, 5]
+    assert moved[pygame.K_LEFT] == [0, 0, 1, 2, 3, 4] and moved[pygame.K_RIGHT] == [1, 2, 3, 4, 5, 5]
+
+
+def test_the_wheel_over_a_card_of_the_menu_chooses_nothing(two_worlds, monkeypatch):
+    at = menu.Shelf(2, 2).card(1).center
+    wheel = [(pygame.MOUSEBUTTONDOWN, {"pos": at, "button": button}) for button in (4, 5, 3)]
+    assert choosing(monkeypatch, two_worlds, *wheel, key(pygame.K_RETURN))[0] == two_worlds[0]
+
+
 def test_the_menu_takes_a_click_and_can_be_left(two_worlds, monkeypatch):
     click = (pygame.MOUSEBUTTONDOWN, {"pos": menu.Shelf(2, 2).card(1).center, "button": 1})
     assert choosing(monkeypatch, two_worlds, click)[0] == two_worlds[1]

@@ -54,6 +54,14 @@ class Shelf:
         height = HEAD + rows * (CARD[1] + GAP) + FOOT
         return round(width * self.unit), round(height * self.unit)
 
+    def moved(self, index: int, key: int) -> int:
+        """The card that a key of MOVES leads to from this one; the same at the edge. A shorter last row ends early."""
+        if key not in (pygame.K_UP, pygame.K_DOWN):
+            return min(max(index + MOVES[key], 0), self.cards - 1)
+        row = index // self.columns + MOVES[key]
+        is_there = 0 <= row <= (self.cards - 1) // self.columns
+        return min(index + MOVES[key] * self.columns, self.cards - 1) if is_there else index
+
     def card(self, index: int) -> pygame.Rect:
         """A card's place in the window."""
         row, column = divmod(index, self.columns)
@@ -75,11 +83,10 @@ def choose(worlds: list[str]) -> str | None:
         if event.type == pygame.QUIT or (event.type == pygame.KEYDOWN and event.key in (pygame.K_ESCAPE, pygame.K_q)):
             return None
         if event.type == pygame.KEYDOWN and event.key in MOVES:
-            step = MOVES[event.key] * (shelf.columns if event.key in (pygame.K_UP, pygame.K_DOWN) else 1)
-            chosen = min(max(chosen + step, 0), len(entries) - 1)
+            chosen = shelf.moved(chosen, event.key)
         elif event.type == pygame.KEYDOWN and event.key in TAKE:
             return entries[chosen].world
-        elif event.type == pygame.MOUSEBUTTONDOWN:
+        elif event.type == pygame.MOUSEBUTTONDOWN and event.button == pygame.BUTTON_LEFT:  # the wheel has buttons, too
             under = [i for i in range(len(entries)) if shelf.card(i).collidepoint(event.pos)]
             if under:
                 return entries[under[0]].world
