@@ -435,3 +435,13 @@ def test_a_clip_shows_no_frame_that_a_future_was_rewound_beyond_after_it_was_tak
     assert first.last == third.first < second.first
     lived = [mine.frame(index) for index in range(len(mine) + 1)]
     assert same([*first.frames(), *list(third.frames())[1:]], lived)
+
+
+def test_frames_taken_back_are_not_kept_where_the_player_leaves_with_backspace_held(window, env, make_game, tmp_path):
+    hand = Hand(make_game(env, episodes=EpisodeWriter(tmp_path, env.facts(), "imagined")), window)
+    frames = [hand.game.picture, *hand.turns(9)]
+    press("backspace")
+    hand.turns(4)
+    hand.game.close()
+    (file,) = tmp_path.rglob("*.npz")
+    assert same(np.load(file)["frames"], frames[:6])

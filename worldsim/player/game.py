@@ -117,8 +117,9 @@ class Game:
 
     def close(self) -> None:
         """Write what is being recorded and kept, each even where the other fails; raises what keeps it from being
-        written."""
+        written. What was taken back is not kept."""
         self._close_beside()
+        self._leave_rewind()
         try:
             if self._recorder.running:
                 self._record()
