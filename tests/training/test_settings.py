@@ -205,10 +205,15 @@ def test_clips_longer_than_every_episode_are_refused_before_anything_is_trained(
     assert not (tmp_path / "run").exists()
 
 
-def test_networks_are_scored_on_as_many_frames_as_the_longest_episode_has(tmp_path, capsys):
+@pytest.mark.parametrize(("count", "frames"), [(1, 41), (5, 37), (40, 5)])
+def test_networks_are_scored_on_the_longest_stretches_of_which_there_are_as_many_as_clips(
+    tmp_path, capsys, count, frames
+):
+    """The only validation episode has 41 frames."""
     pipeline = Pipeline(settings(tmp_path, "stage=collect"))
     assert pipeline.run()
-    pipeline.validation = replace(pipeline.validation, frames=64)
+    pipeline.validation = replace(pipeline.validation, clips=count, frames=64)
     clips, past = pipeline._held_out()
-    assert clips.frames.shape[1] == 41 and past == 3
-    assert "scored on 38 frames, not 64: no validation episode is longer" in capsys.readouterr().err
+    assert clips.frames.shape[1] == frames and past == 3
+    said = f"scored on {frames - 3} frames, not 64: validation episodes have fewer than {count} stretches"
+    assert said in capsys.readouterr().err

@@ -49,6 +49,14 @@ def test_only_a_network_that_hears_its_actions_responds_to_others(count):
     assert response(Deaf(network), clips(count)) == 0.0
 
 
+def test_a_clip_that_was_drawn_twice_answers_to_another_clips_actions():
+    network, drawn = tiny_denoiser(height=HEIGHT, width=WIDTH), clips(2)
+    both, twice = (Clip(*(each[rows] for each in vars(drawn).values())) for rows in ([0, 1], [0, 0, 0]))
+    assert response(network, twice) > 0.01
+    repeated = validate._others(Clip(*(each[[0, 0, 1]] for each in vars(drawn).values())).actions)
+    assert torch.equal(repeated, both.actions[[1, 1, 0]])
+
+
 def test_the_response_is_the_mean_change_under_the_next_clips_actions():
     network, clip = tiny_denoiser(height=HEIGHT, width=WIDTH), clips(2)
     clip.actions[:, :PAST] = 0.0

@@ -113,9 +113,11 @@ class Recording:
         """Memory that it takes, on whatever device."""
         return sum(each.nbytes for each in (self.frames, self.actions, self.known, self.rewards, self.ended))
 
-    def longest(self) -> int:
-        """Frames of the longest episode."""
-        return int(np.diff(self.offsets).max())
+    def longest(self, windows: int = 1) -> int:
+        """Frames of the longest windows of which the episodes have so many; 1 where they have too few frames."""
+        lengths = np.diff(self.offsets)
+        falling = range(int(lengths.max()), 1, -1)
+        return next((each for each in falling if np.maximum(lengths - each + 1, 0).sum() >= windows), 1)
 
     def windows(self, length: int, policies: Sequence[str] = ()) -> np.ndarray:
         """(E,) int64: how many windows of `length` frames each episode has; with policies, the others' have none.

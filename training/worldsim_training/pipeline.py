@@ -317,9 +317,11 @@ class Pipeline:
         """The clips that every network is scored on, and how many of their frames are context."""
         past, asked = self.world.model.window, self.validation
         recording = self._recording("validation")
-        if (frames := min(past + asked.frames, recording.longest())) < past + asked.frames and processes.is_first():
-            seen = f"scored on {frames - past} frames, not {asked.frames}: no validation episode is longer"
-            tqdm.write(f"warning: {seen}", file=sys.stderr)
+        longest = max(recording.longest(asked.clips), past + 2)  # all clips of one window would know no other actions
+        if (frames := min(past + asked.frames, longest)) < past + asked.frames and processes.is_first():
+            seen = f"scored on {frames - past} frames, not {asked.frames}"
+            why = f"validation episodes have fewer than {asked.clips} stretches that are longer"
+            tqdm.write(f"warning: {seen}: {why}", file=sys.stderr)
         return ClipSampler(recording, frames, asked.clips, seed=1, device=self.device).sample(), past
 
     def _regulariser(self) -> Consistency:

@@ -88,8 +88,14 @@ def response(
 
 
 def _others(actions: torch.Tensor) -> torch.Tensor:
-    """Actions (B, T, A) of the next clip, the last clip's being the first's; of a lone clip, its own from behind."""
-    return actions.roll(1, dims=0) if len(actions) > 1 else actions.flip(1)
+    """Actions (B, T, A) of the nearest clip before that has others, round from the last; where none has, its own from
+    behind."""
+    out = actions.flip(1)
+    for back in range(len(actions) - 1, 0, -1):
+        there = actions.roll(back, dims=0)
+        differs = (there != actions).flatten(1).any(1)
+        out[differs] = there[differs]
+    return out
 
 
 def film_strip(imagined: torch.Tensor, clip: Clip, context_frames: int, path: Path, title: str) -> None:
