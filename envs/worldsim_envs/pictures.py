@@ -50,7 +50,10 @@ def clip_frame(frames: Mapping[str, np.ndarray], words: str, scale: int) -> np.n
 
 
 def contact_sheet(bands: Sequence[Sequence[Column]], title: str, subtitle: str, scale: int) -> Image.Image:
-    """Bands of columns under a title; each band has one row of frames for each row label of its columns."""
+    """Bands of columns under a title; each band has one row of frames for each row label of its columns.
+
+    Words that are wider than the sheet or their column are written smaller, down to `LEAST_SIZE`.
+    """
     gap, margin, gutter, head, top = 10, 28, 104, 46, 112
     labels = list(bands[0][0].frames)
     height, width = (side * scale for side in bands[0][0].frames[labels[0]].shape[:2])
@@ -59,8 +62,9 @@ def contact_sheet(bands: Sequence[Sequence[Column]], title: str, subtitle: str, 
     size = (2 * margin + gutter + columns * (width + gap) - gap, top + len(bands) * band_height + margin - 2 * gap)
     sheet = Image.new("RGB", size, BACKGROUND)
     draw = ImageDraw.Draw(sheet)
-    draw.text((margin, margin), title, TEXT, _font(28), anchor="lt")
-    draw.text((margin, margin + 38), subtitle, MUTED, _font(17), anchor="lt")
+    across = size[0] - 2 * margin
+    draw.text((margin, margin), title, TEXT, _fitting(title, 28, across), anchor="lt")
+    draw.text((margin, margin + 38), subtitle, MUTED, _fitting(subtitle, 17, across), anchor="lt")
     for i, band in enumerate(bands):
         y = top + i * band_height
         for row, label in enumerate(labels):
@@ -68,8 +72,8 @@ def contact_sheet(bands: Sequence[Sequence[Column]], title: str, subtitle: str, 
             draw.text((margin, middle), label, ACCENT if row else TEXT, _font(19), anchor="lm")
         for j, column in enumerate(band):
             x = margin + gutter + j * (width + gap)
-            draw.text((x, y), column.heading, TEXT, _font(17), anchor="lt")
-            draw.text((x, y + 22), column.detail, MUTED, _font(15), anchor="lt")
+            draw.text((x, y), column.heading, TEXT, _fitting(column.heading, 17, width), anchor="lt")
+            draw.text((x, y + 22), column.detail, MUTED, _fitting(column.detail, 15, width), anchor="lt")
             for row, label in enumerate(labels):
                 tile = Image.fromarray(enlarge(column.frames[label], scale))
                 sheet.paste(tile, (x, y + head + row * (height + gap)))

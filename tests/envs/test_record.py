@@ -375,6 +375,20 @@ def test_a_sheet_holds_each_frame_sharp_and_in_its_place():
     assert places[0, 0, 0][1] < places[0, 1, 0][1] < places[0, 2, 0][1]
 
 
+def test_the_words_over_small_frames_stay_in_their_columns_and_in_the_sheet():
+    frames = {"real": np.zeros((32, 32, 3), np.uint8)}
+    columns = [Column("step 100   10.00 s", "x +0.5  y -0.3", frames)] * 3
+    sheet = np.asarray(
+        contact_sheet([columns], "Glide, imagined", "Agent random, seed 0, 2 denoising steps a frame", 3)
+    )
+    is_drawn = (sheet != BACKGROUND).any(axis=-1)
+    (left, *_), right = np.flatnonzero(is_drawn[-60]), sheet.shape[1] - 28
+    assert not is_drawn[:, right:].any()
+    for start in range(left, right, 96 + 10):
+        assert is_drawn[100:150, start : start + 96].any()
+        assert not is_drawn[100:150, start + 96 : start + 96 + 8].any()
+
+
 @pytest.mark.parametrize(("suffix", "fps"), [(".gif", 15), (".gif", 12), (".webp", 15), (".webp", 9)])
 def test_a_clip_lasts_as_long_as_what_it_shows(tmp_path, suffix, fps):
     write_clip(tmp_path / f"c{suffix}", [np.full((48, 64, 3), step, np.uint8) for step in range(60)], fps)
