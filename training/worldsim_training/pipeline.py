@@ -151,9 +151,6 @@ class Pipeline:
         def build() -> tuple[loop.Stage, ClipSampler]:
             torch.manual_seed(config.loop.seed)
             rewards = tuple(float(value) for value in np.unique(self._recording("train").rewards))
-            if len(rewards) > MOST_REWARDS:
-                seen = f"{self.game.name} gave {len(rewards)} different rewards"
-                raise ValueError(f"{seen}; the head tells {MOST_REWARDS} apart: round them in the game's adapter")
             head = self._head(config, rewards).to(self.device)
             painter = self._load(start) if config.painted else None
             if painter:
@@ -338,8 +335,19 @@ class Pipeline:
         if split not in self.recordings:
             folder = Path(self.world.data.folder)
             check_game(folder, read_meta(folder, self.world.game), self.game, split)
-            self.recordings[split] = Recording.load(folder, split, progress=processes.is_first())
+            recording = Recording.load(folder, split, progress=processes.is_first())
+            if split == "train" and "outcomes" in plan.stages(self.config):
+                self._check_rewards(recording)
+            self.recordings[split] = recording
         return self.recordings[split]
+
+    def _check_rewards(self, recording: Recording) -> None:
+        """ValueError where there are more than the outcome head tells apart; the first stage that trains asks."""
+        if (count := len(np.unique(recording.rewards))) > MOST_REWARDS:
+            seen = f"{self.game.name} gave {count} different rewards"
+            raise ValueError(
+                f"{seen}; the head tells {MOST_REWARDS} apart: round them in the game's adapter and record it again"
+            )
 
     def _clips(self, config: StageConfig, *, clip_frames: int = 0, **events: float) -> ClipSampler:
         length, loop_config = clip_frames or self.world.data.clip_frames, config.loop
