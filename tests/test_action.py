@@ -164,6 +164,11 @@ def test_a_specification_that_contradicts_itself_is_refused():
         ActionSpec([Channel("up")], [[0], [1]], names=["NOOP"])
 
 
+def test_one_key_name_is_no_list_of_key_names():
+    with pytest.raises(ValueError, match=r"keys of 'right' are 'right'; give a list of key names, such as \['right'\]"):
+        ActionSpec([Channel("right")], keys={"right": "right"})
+
+
 def test_a_button_is_held_or_not_whatever_its_number():
     spec = ActionSpec([Channel("fire"), Channel("steer", "axis"), Channel("gas", "pedal")])
     vectors = spec.encode([[0.49, 0.49, 0.49], [0.5, -0.3, 1.0]])

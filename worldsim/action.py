@@ -52,7 +52,7 @@ class ActionSpec:
         self.channels = tuple(channels)
         self.table = None if table is None else np.asarray(table, dtype=np.float32)
         self.names = tuple(names)
-        self.keys = {name: tuple(key.lower() for key in held) for name, held in (keys or {}).items()}
+        self.keys = {name: _key_names(name, held) for name, held in (keys or {}).items()}
         self.conditions = {group: tuple(values) for group, values in (conditions or {}).items()}
         self._check()
 
@@ -283,6 +283,12 @@ class ActionSpec:
                 if vector[i] and vector[j]:
                     vector[i] = vector[j] = 0.0
         return vector
+
+
+def _key_names(channel: str, held: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(held, str):
+        raise ValueError(f"keys of {channel!r} are {held!r}; give a list of key names, such as [{held!r}]")
+    return tuple(key.lower() for key in held)
 
 
 def _check_known(kind: str, name: object, known: Iterable[str]) -> None:
