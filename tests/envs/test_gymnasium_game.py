@@ -9,7 +9,7 @@ from slide_game import Slide
 
 from worldsim.action import ActionSpec, Channel
 from worldsim_envs import games
-from worldsim_envs.games import boxing, check, game_class, source_game
+from worldsim_envs.games import GymnasiumGame, boxing, check, game_class, source_game
 from worldsim_envs.games.atari import shrink_screen
 from worldsim_envs.games.check import check_game
 from worldsim_envs.games.gymnasium_game import shrink
@@ -100,6 +100,11 @@ def test_before_a_reset_there_is_nothing_to_step_or_save(game):
             call()
 
 
+def _paid_ever_more(game, action):
+    game.paid = getattr(game, "paid", 0.0) + 1.0
+    return game._frame.copy(), game.paid, game.paid == 33.0
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -114,11 +119,40 @@ def test_before_a_reset_there_is_nothing_to_step_or_save(game):
         ({"save": lambda self: None, "restore": lambda self, state: self._frame}, "override save and restore"),
         ({"reset": lambda self, seed: Slide.reset(self, np.random.SeedSequence())}, "does not repeat itself"),
         ({"_copy": lambda self, env: self.env}, "does not go on alike from a saved state"),
+        ({"env_actions": (0, 1, 3)}, r"has env_actions \[3\]; Slide-v0 takes 0..2"),
+        ({"actions": ActionSpec([Channel("go")])}, r"takes Discrete\(3\); without .* a bounded Box of shape \(1,\)"),
+        ({"actions": ActionSpec([Channel("go")], [[0], [1], [0]])}, r"\[0.0\] for action 2, as for another action"),
+        ({"env_id": "Slid-v0"}, "slide does not start: .*Did you mean: `Slide`.*; env_id and env_module say"),
+        ({"env_module": "slidegame"}, "slide does not start: No module named 'slidegame'"),
+        ({"env_kwargs": {"wind": 1}}, r"does not start with env_kwargs \{'wind': 1\}: .*'wind'"),
+        ({"packages": ("slidegame",)}, "slide.packages has 'slidegame', which is not installed"),
+        ({"fps": 0}, "has fps 0; it must be at least 1"),
+        ({"max_episode_steps": 0}, "has max_episode_steps 0; it must be at least 1"),
+        ({"reward": lambda self, reward: float("nan")}, "a reward that is no finite number"),
+        ({"step": _paid_ever_more}, r"gave 33 different rewards in 33 steps; .*: round them in reward\(\)"),
     ],
 )
 def test_the_checker_says_what_is_wrong_with_an_adapter(changed, message):
     with pytest.raises(ValueError, match=message):
         check_game(adapter(**changed))
+
+
+def test_a_box_of_other_bounds_is_stretched_onto_the_channels():
+    class Pendulum(GymnasiumGame):
+        name, env_id, licence, packages = "pendulum", "Pendulum-v1", "MIT", ("gymnasium",)
+        fps, height, width, max_episode_steps = 15, 8, 8, 20
+        actions = ActionSpec([Channel("torque", "axis")])
+
+        def picture(self, observation):
+            return np.zeros((8, 8, 3), np.uint8)
+
+    raw = gym.make("Pendulum-v1")
+    with Pendulum() as game:
+        game.reset(3), raw.reset(seed=3)
+        for torque in (1.0, -0.5):
+            assert game.step(np.array([torque], np.float32))[1] == raw.step(np.array([2 * torque], np.float32))[1]
+        with pytest.raises(ValueError, match="leaves its range"):
+            game.step(np.array([1.5], np.float32))
 
 
 def test_an_environment_that_cannot_be_copied_says_so(game):
@@ -196,6 +230,14 @@ def test_a_name_that_leads_nowhere_is_refused_in_one_line(name, message):
     with pytest.raises(ValueError, match=message) as caught:
         game_class(name)
     assert "\n" not in str(caught.value)
+
+
+def test_an_adapter_that_leaves_facts_out_is_told_which(folder):
+    facts = "name, env_id = 'own', 'Slide-v0'\n    height = width = 8\n"
+    text = f"from worldsim_envs.games import GymnasiumGame\n\n\nclass Own(GymnasiumGame):\n    {facts}"
+    (folder / "own_adapter.py").write_text(text)
+    with pytest.raises(ValueError, match="'own_adapter' does not state licence, packages, fps, actions, max_episode"):
+        game_class("own_adapter:Own")
 
 
 def test_what_an_adapter_itself_lacks_is_not_blamed_on_its_name(folder):

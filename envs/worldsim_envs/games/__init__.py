@@ -21,6 +21,8 @@ from worldsim_envs.games.minigrid import MiniGrid
 from worldsim_envs.games.pong import Pong
 
 _ALL = (Boxing, Pong, Freeway, CarRacing, TakeCover, DeadlyCorridor, MiniGrid, Encounter, EncounterPair)
+FACTS = ("name", "env_id", "licence", "packages", "fps", "height", "width", "actions", "max_episode_steps")
+"""What every adapter says of its game."""
 GAMES: dict[str, type[Game]] = {game.name: game for game in _ALL}
 
 __all__ = [
@@ -118,4 +120,9 @@ def _own_class(module_name: str, class_name: str) -> type[Game]:
         known = f"there is {', '.join(games)}" if games else "it defines no whole subclass of Game"
         hint = did_you_mean(class_name, games)
         raise ValueError(f"unknown game {class_name!r} in module {module_name!r}; {hint}{known}")
-    return games[class_name]
+    kind = games[class_name]
+    if lacking := [fact for fact in FACTS if not hasattr(kind, fact)]:
+        raise ValueError(
+            f"{class_name} in module {module_name!r} does not state {', '.join(lacking)}; give it as in Game"
+        )
+    return kind

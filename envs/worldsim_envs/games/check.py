@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.metadata import PackageNotFoundError
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,12 @@ Step = tuple[np.ndarray, float, bool]
 
 REDUCTION = 8  # pixels of a frame's side for one token of the network
 LAST = 4  # frames asked of `last_frames`
+MOST_REWARDS = 32  # in one play: a recording holds many, and 64 are too many for training
 
 
 def check_game(kind: type[Game], *, steps: int = 60, seed: int = 0) -> None:
     """Play a game under each of its policies and hold it to the contract of `Game`; ValueError for the first breach."""
+    _check_facts(kind)
     if kind.height % REDUCTION or kind.width % REDUCTION:
         raise ValueError(f"{kind.name} is {kind.height}x{kind.width}; both must be multiples of {REDUCTION}")
     if "random" not in kind.policies():
@@ -40,6 +43,31 @@ def main() -> None:
     print(f"{kind.name}: {kind.width}x{kind.height} at {kind.fps} frames a second, {kind.actions}: all is well")
 
 
+def _check_facts(kind: type[Game]) -> None:
+    for fact in ("fps", "max_episode_steps"):
+        if (value := getattr(kind, fact)) < 1:
+            raise ValueError(f"{kind.name} has {fact} {value}; it must be at least 1")
+    try:
+        kind.facts()
+    except PackageNotFoundError as error:
+        seen = f"{kind.name}.packages has {error.name!r}, which is not installed"
+        raise ValueError(f"{seen}; give distributions by the names that pip lists") from None
+    table = kind.actions.table
+    if table is not None and len(np.unique(table, axis=0)) < len(table):
+        first = next(i for i, row in enumerate(table) if (table[:i] == row).all(axis=1).any())
+        seen = f"{kind.name}'s table has {table[first].tolist()} for {kind.actions.label(first)}, as for another action"
+        raise ValueError(f"{seen}: no world could tell them apart; give each a row of its own")
+
+
+def _check_rewards(game: Game, played: list[Step]) -> None:
+    rewards = [reward for _, reward, _ in played[1:]]
+    if not np.isfinite(rewards).all():
+        raise ValueError(f"{game.name} gave a reward that is no finite number; mend reward()")
+    if (count := len({*rewards})) > MOST_REWARDS:
+        seen = f"{game.name} gave {count} different rewards in {len(rewards)} steps"
+        raise ValueError(f"{seen}; a world's reward head picks one of a few: round them in reward()")
+
+
 def _check_play(game: Game, policy: str, steps: int, seed: int) -> None:
     choose = game.policies()[policy](np.random.default_rng(seed))
     played, actions = [(game.reset(seed), 0.0, False)], []
@@ -48,6 +76,7 @@ def _check_play(game: Game, policy: str, steps: int, seed: int) -> None:
         played.append(game.step(actions[-1]))
     for frame, *_ in played:
         _check_frame(game, frame)
+    _check_rewards(game, played)
     half = len(actions) // 2
     again = _go_on(game, [(game.reset(seed), 0.0, False)], actions[:half])
     saved = game.save()

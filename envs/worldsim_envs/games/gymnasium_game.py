@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -33,7 +34,8 @@ class GymnasiumGame(Game):
     its exact state (`check_game` tells).
 
     gymnasium's own time limit is taken off: `max_episode_steps` takes its place. A truncation that the environment
-    itself decides counts as an end.
+    itself decides counts as an end. A Box of other bounds than the channels' is stretched onto them: of Pendulum's,
+    -2 to 2, an axis of -1 to 1 takes all.
     """
 
     env_module: ClassVar[str | None] = None
@@ -100,19 +102,39 @@ class GymnasiumGame(Game):
         try:
             return gym.make(name, render_mode="rgb_array", max_episode_steps=-1, **self.env_kwargs)
         except ModuleNotFoundError as error:
+            if all(map(_is_installed, self.packages)):
+                raise ValueError(f"{self.name} does not start: {error}") from error
             needed = " ".join(self.packages)
             raise ModuleNotFoundError(f"the real game {self.name} needs {needed}: pip install {needed}") from error
+        except gym.error.UnregisteredEnv as error:
+            raise ValueError(f"{self.name} does not start: {error}; env_id and env_module say what is made") from None
+        except TypeError as error:
+            if not self.env_kwargs:
+                raise
+            raise ValueError(f"{self.name} does not start with env_kwargs {dict(self.env_kwargs)}: {error}") from error
 
     def _check_actions(self) -> None:
-        space, table = self.env.action_space, self.actions.table
-        if table is None:
+        if self.actions.table is None:
+            self._stretch()
             return
+        space, table = self.env.action_space, self.actions.table
         if not isinstance(space, gym.spaces.Discrete) or space.start != 0:
             raise ValueError(f"{self.env_id} takes {space}; an action table needs a Discrete space that starts at 0")
         natives = range(space.n) if self.env_actions is None else self.env_actions
         if len(natives) != len(table):
             counts = f"{len(table)} actions for {len(natives)} of {self.env_id}"
             raise ValueError(f"{self.name} names {counts}; give the table a row for each")
+        if wrong := [native for native in natives if native not in space]:
+            raise ValueError(f"{self.name} has env_actions {wrong}; {self.env_id} takes 0..{space.n - 1}")
+
+    def _stretch(self) -> None:
+        """Change `env` so that its Box is that of the channels. ValueError where there is none of the same shape."""
+        space, channels = self.env.action_space, self.actions.channel_space()
+        if not isinstance(space, gym.spaces.Box) or space.shape != channels.shape or not space.is_bounded():
+            asked = f"without an action table it must be a bounded Box of shape {channels.shape}, one for each channel"
+            raise ValueError(f"{self.env_id} takes {space}; {asked}")
+        if not (np.array_equal(space.low, channels.low) and np.array_equal(space.high, channels.high)):
+            self.env = gym.wrappers.RescaleAction(self.env, channels.low, channels.high)
 
     def _copy(self, env: gym.Env) -> gym.Env:
         # pygame's clocks and canvases cannot be copied and tell nothing of the game: copies share them.
@@ -129,6 +151,13 @@ class GymnasiumGame(Game):
         if self.crop is not None:
             picture = _cut(picture, self.crop)
         return shrink(picture, self.height, self.width)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
 
 
 def shrink(picture: np.ndarray, height: int, width: int) -> np.ndarray:
