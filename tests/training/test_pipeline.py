@@ -273,6 +273,21 @@ def test_training_can_start_from_a_network(finished, tmp_path):
     assert there == here
 
 
+def test_a_stage_is_finished_wherever_the_network_that_it_began_from_has_gone(finished, tmp_path):
+    start = shutil.copytree(finished / "run" / "teacher_forcing" / "network", tmp_path / "start")
+    changes = (f"world.data.folder={finished / 'data'}", f"world.init={start}")
+    assert run(tmp_path, *changes, stage="teacher_forcing")
+    before = written(tmp_path / "run")
+    start.rename(tmp_path / "elsewhere")
+    assert run(tmp_path, *changes, stage="teacher_forcing") and written(tmp_path / "run") == before
+    needed = "there is no .*start/config.json; let world.init be the folder of a network"
+    with pytest.raises(FileNotFoundError, match=needed):
+        run(tmp_path, *changes, "world.teacher_forcing.loop.steps=6", stage="teacher_forcing")
+    shutil.rmtree(tmp_path / "run")
+    with pytest.raises(FileNotFoundError, match=needed):
+        run(tmp_path, *changes)
+
+
 # --- the gates ---
 
 OPEN = {key: None for key in ("teacher_gain_db", "teacher_response_levels", "gain_loss_db", "response_share")}

@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from dot_game import DotGame
 from tiny import tiny_denoiser
 from tiny_run import run, settings
 
 from worldsim.heads import OutcomeHead
+from worldsim.models.dit import CausalDiT
+from worldsim_training.episodes import read_meta, write_meta
 from worldsim_training.pipeline import Pipeline
 from worldsim_training.plan import STAGES
 
@@ -176,6 +179,49 @@ def test_what_is_no_head_is_not_trained_on_and_that_is_said_before_anything_is_r
     with pytest.raises(FileNotFoundError, match="there is no .*model.safetensors; let world.outcomes.init be the"):
         run(tmp_path, change)
     assert [path.name for path in tmp_path.iterdir()] == ["head"]
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"height": 24}, "network in .* has height 24; this world asks for 16$"),
+        ({"dim": 32, "heads": 4}, "network in .* has dim 32; this world asks for 16$"),
+        ({"action_size": 3}, "takes 3 action channels; dot has ActionSpec"),
+    ],
+)
+def test_a_network_of_another_form_is_not_trained_on_and_that_is_said_before_anything_is_recorded(
+    tmp_path, other, message
+):
+    chosen = settings(tmp_path).world
+    form = {"height": 16, "width": 24, "action_size": DotGame.actions.size, **vars(chosen.model)}
+    CausalDiT(**{**form, **other}).save_pretrained(tmp_path / "network")
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, f"world.init={tmp_path / 'network'}")
+    assert [path.name for path in tmp_path.iterdir()] == ["network"]
+
+
+def test_what_is_no_network_is_not_trained_on_and_that_is_said_before_anything_is_recorded(tmp_path):
+    change = f"world.init={tmp_path / 'world'}"
+    with pytest.raises(
+        FileNotFoundError, match="there is no .*config.json; let world.init be the folder of a network$"
+    ):
+        run(tmp_path, change)
+    tiny_denoiser().save_pretrained(tmp_path / "world" / "denoiser")
+    with pytest.raises(FileNotFoundError, match="be the folder of a network, such as .*world/denoiser$"):
+        run(tmp_path, change)
+    assert [path.name for path in tmp_path.iterdir()] == ["world"]
+
+
+def test_a_recording_that_is_not_finished_or_has_too_few_rounds_is_told_from_one_that_is_too_short(tmp_path):
+    assert run(tmp_path, stage="collect")
+    meta = read_meta(tmp_path / "data")
+    write_meta(tmp_path / "data", {**meta, "complete": False})
+    with pytest.raises(ValueError, match="data is not finished; run stage=collect to its end first"):
+        run(tmp_path, stage="teacher_forcing")
+    kept = [each for each in meta["episodes"] if each["split"] != "validation"]
+    write_meta(tmp_path / "data", {**meta, "episodes": kept})
+    with pytest.raises(ValueError, match="data has no validation episode; .* play three rounds or more"):
+        run(tmp_path, stage="teacher_forcing")
 
 
 def test_a_run_on_a_cpu_says_that_the_validation_of_a_gpu_does_not_count(tmp_path, capsys):

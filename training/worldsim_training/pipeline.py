@@ -100,6 +100,8 @@ class Pipeline:
         start = self._result(init) if init == "bidirectional" else Path(init) if init else None
 
         def build() -> tuple[loop.Stage, ClipSampler]:
+            if init and init != "bidirectional":
+                plan.check_network(start, self.world)
             stage = TeacherForcing(self._load(start) if start else self._fresh(), config, self.world.context)
             self._compile(stage.student)
             return stage, self._clips(config)
@@ -233,7 +235,7 @@ class Pipeline:
         left_s = self.config.stop_after_s - (processes.ask_first(time.monotonic) - self.started)
         if self.config.stop_after_s and self.has_trained and left_s <= 0:
             return False
-        plan.check_lengths(self.config, read_meta(Path(self.world.data.folder), self.world.game))
+        plan.check_recording(self.config, read_meta(Path(self.world.data.folder), self.world.game))
         stage, clips = build()
         processes.ask_first(lambda: folder.begin(self.config))
         self.has_trained = True  # however short the time, every run makes an update
@@ -287,7 +289,7 @@ class Pipeline:
             "stage": stage,
             "shift": world.shift,
             "single_sigma": world.single_sigma,
-            "start": start and network_hash(start),
+            "start": start and (network_hash(start) if start.is_dir() else noted.get("start")),
         }
         if world.context.kept_share:
             settings["kept_sigma"] = world.kept_sigma
@@ -375,11 +377,7 @@ class Pipeline:
 
     def _load(self, folder: Path, dtype: torch.dtype = torch.float32) -> CausalDiT:
         network = CausalDiT.from_pretrained(folder, torch_dtype=dtype, low_cpu_mem_usage=False, use_safetensors=True)
-        if network.config.action_size != self.game.actions.size:
-            seen = network.config.action_size
-            raise ValueError(f"{folder} takes {seen} action channels; {self.game.name} has {self.game.actions}")
-        asked = {"height": self.game.height, "width": self.game.width, **vars(self.world.model)}
-        plan.check_same(network.config, asked, f"the network in {folder}", "this world")
+        plan.check_form(network.config, folder, self.world)
         return self._placed(network)
 
     def _placed(self, network: CausalDiT) -> CausalDiT:

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.models.modeling_utils import ModelMixin
 
 from worldsim.heads import OutcomeHead
+from worldsim.models.dit import CausalDiT
 from worldsim.sampler import NOMINAL_STEPS, step_sigmas
 from worldsim_envs.games import game_class
 from worldsim_training import consistency, dmd, gates, loop, parallel, processes, ranges
@@ -71,10 +73,13 @@ def check(config: TrainingConfig, validation: ValidationConfig) -> None:
         raise ValueError(f"world.start_policies has {', '.join(unknown)}; this world's are {', '.join(players)}")
 
 
-def check_lengths(config: TrainingConfig, meta: Mapping[str, Any]) -> None:
-    """ValueError where no episode of a recording, whose meta.json this is, is as long as the clips that a stage of this
-    run learns from or is scored on. Scoring makes do with 2 frames after the network's window."""
+def check_recording(config: TrainingConfig, meta: Mapping[str, Any]) -> None:
+    """ValueError where a recording, whose meta.json this is, is not finished, or no episode of it is as long as the
+    clips that a stage of this run learns from or is scored on. Scoring makes do with 2 frames after the network's
+    window."""
     world, run = config.world, stages(config)
+    if not meta["complete"]:
+        raise ValueError(f"the recording in {world.data.folder} is not finished; run stage=collect to its end first")
     needed = {("validation", "world.model.window and 2 frames more"): world.model.window + 2}
     if {*run} - {"collect", "dmd", "export"}:
         needed["train", "world.data.clip_frames"] = world.data.clip_frames
@@ -82,8 +87,12 @@ def check_lengths(config: TrainingConfig, meta: Mapping[str, Any]) -> None:
         asked = world.dmd.context_frames + world.dmd.frames
         needed["train", "world.dmd.context_frames and frames"] = asked
     for (split, setting), frames in needed.items():
-        longest = max((each["steps"] + 1 for each in meta["episodes"] if each["split"] == split), default=0)
-        if longest < frames:
+        lengths = [each["steps"] + 1 for each in meta["episodes"] if each["split"] == split]
+        if not lengths:
+            raise ValueError(
+                f"{world.data.folder} has no {split} episode; record the game, or play three rounds or more"
+            )
+        if (longest := max(lengths)) < frames:
             seen = f"the longest {split} episode in {world.data.folder} has {longest} frames"
             raise ValueError(f"{seen}; {setting} are {frames}: make them fewer, or record longer episodes")
 
@@ -96,15 +105,36 @@ def head_form(world: WorldConfig) -> dict[str, int]:
 
 def check_head(folder: Path, world: WorldConfig) -> None:
     """FileNotFoundError where this folder holds no network, ValueError where it is no outcome head of this form."""
-    for name in (OutcomeHead.config_name, WEIGHTS):
+    config = _config_of(folder, OutcomeHead, "world.outcomes.init", "a head")
+    check_same(config, head_form(world), f"the head in {folder}", "this world")
+
+
+def check_network(folder: Path, world: WorldConfig) -> None:
+    """FileNotFoundError where this folder holds no network, ValueError where it is none of this world's form."""
+    inside = folder / "denoiser"
+    example = f"a network, such as {inside}" if inside.is_dir() else "a network"
+    check_form(_config_of(folder, CausalDiT, "world.init", example), folder, world)
+
+
+def check_form(config: Mapping[str, Any], folder: Path, world: WorldConfig) -> None:
+    """ValueError where the configuration of the network in a folder is not that of this world's."""
+    game = game_class(world.game)
+    if (seen := config["action_size"]) != game.actions.size:
+        raise ValueError(f"{folder} takes {seen} action channels; {game.name} has {game.actions}")
+    asked = {"height": game.height, "width": game.width, **vars(world.model)}
+    check_same(config, asked, f"the network in {folder}", "this world")
+
+
+def _config_of(folder: Path, kind: type[ModelMixin], setting: str, what: str) -> Mapping[str, Any]:
+    """The configuration of the network in a folder that a setting names, with the defaults of what it leaves out."""
+    for name in (kind.config_name, WEIGHTS):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"there is no {folder / name}; let world.outcomes.init be the folder of a head")
-    config = OutcomeHead.load_config(folder)
-    if (seen := config.get("_class_name")) != OutcomeHead.__name__:
-        raise ValueError(f"{folder} holds a network of class {seen}; let world.outcomes.init be the folder of a head")
+            raise FileNotFoundError(f"there is no {folder / name}; let {setting} be the folder of {what}")
+    config = kind.load_config(folder)
+    if (seen := config.get("_class_name")) != kind.__name__:
+        raise ValueError(f"{folder} holds a network of class {seen}; let {setting} be the folder of {what}")
     with torch.device("meta"):  # without its weights, and without a random number
-        head = OutcomeHead.from_config(config)
-    check_same(head.config, head_form(world), f"the head in {folder}", "this world")
+        return kind.from_config(config).config
 
 
 def check_same(there: Mapping[str, Any], asked: Mapping[str, Any], what: str, who: str) -> None:
@@ -115,12 +145,15 @@ def check_same(there: Mapping[str, Any], asked: Mapping[str, Any], what: str, wh
 
 
 def _check_init(config: TrainingConfig) -> None:
-    """The errors of `check_head` where the outcome stage is to go on from a head; once it has, that may be gone."""
-    init = config.world.outcomes.init
-    if init is None or "outcomes" not in stages(config):
-        return
-    if Path(init).is_dir() or not (Path(config.out) / "outcomes" / NETWORK).is_dir():
-        check_head(Path(init), config.world)
+    """The errors of `check_head` or `check_network` where a stage is to go on from such a folder; once it has, that may
+    be gone."""
+    world = config.world
+    checks = {"teacher_forcing": (world.init, check_network), "outcomes": (world.outcomes.init, check_head)}
+    for stage, (init, check_folder) in checks.items():
+        if init in (None, "bidirectional") or stage not in stages(config):
+            continue
+        if Path(init).is_dir() or not (Path(config.out) / stage / NETWORK).is_dir():
+            check_folder(Path(init), world)
 
 
 def _check_memory(world: WorldConfig) -> None:
