@@ -379,6 +379,16 @@ def test_the_jobs_of_a_multirun_never_share_a_folder(own_world, tmp_path, monkey
     assert {path.name for path, at in written(tmp_path / "runs").items() if before[path] != at} <= {"multirun.yaml"}
 
 
+def test_a_job_of_a_multirun_that_fails_its_gate_does_not_keep_the_others_from_running(
+    own_world, tmp_path, monkeypatch, capsys
+):
+    words = ["-m", *own_world, "stage=teacher_forcing", "gates.enabled=true", "gates.teacher_gain_db=60"]
+    with pytest.raises(SystemExit, match="worldsim_training: 2 of the jobs stopped early: .*seed=0.*, .*seed=1"):
+        in_process(monkeypatch, tmp_path, *words, "world.teacher_forcing.loop.seed=0,1")
+    assert len([*(tmp_path / "runs" / "dot").glob("*/teacher_forcing/validation.json")]) == 2
+    assert capsys.readouterr().err.count("asks for more than 60") == 2
+
+
 def test_a_job_of_a_multirun_has_one_folder_whatever_its_overrides_hold(own_world, tmp_path, monkeypatch):
     sigmas, inits = ("[1.0,0.5]", "[1.0]"), ("a/../b", "a-..-b", "../../../b")
     many = [f"world.{stage}.loop.{name}" for stage in ("ode", "bidirectional") for name in ("warmup=1", "decay=0.1")]

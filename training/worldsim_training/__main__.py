@@ -12,6 +12,7 @@ the next, which goes on from the last checkpoint all the same. `device=cpu` trai
 from __future__ import annotations
 
 import shlex
+import sys
 from concurrent.futures import BrokenExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -29,21 +30,34 @@ from worldsim_training.command_line import in_any_order
 config.register()
 
 
+_given_up: list[str] = []
+"""Folders of a multirun's jobs that could not go on."""
+
+
 @in_any_order
-@hydra.main(config_path="conf", config_name="training", version_base="1.3")
-def main(settings: DictConfig) -> None:
+def main() -> None:
     """Run the pipeline; exits with one line where it cannot go on. The same command resumes.
 
-    The jobs of a multirun write to `<out>/<their overrides>`, never two of them to one folder.
+    The jobs of a multirun write to `<out>/<their overrides>`, never two of them to one folder. One that cannot go on
+    says why, and the others run all the same.
     """
+    _given_up.clear()
+    _run()
+    if _given_up:
+        raise SystemExit(f"worldsim_training: {len(_given_up)} of the jobs stopped early: {', '.join(_given_up)}")
+
+
+@hydra.main(config_path="conf", config_name="training", version_base="1.3")
+def _run(settings: DictConfig) -> None:
+    """One job, or all there is."""
     from worldsim_training import processes
     from worldsim_training.gates import GateFailed
     from worldsim_training.loop import TrainingFault
     from worldsim_training.pipeline import Pipeline
 
+    job = HydraConfig.get()
     try:
         chosen = OmegaConf.to_object(settings)
-        job = HydraConfig.get()
         if job.mode == RunMode.MULTIRUN:
             chosen = replace(chosen, out=job.runtime.output_dir)
         processes.join()
@@ -51,7 +65,12 @@ def main(settings: DictConfig) -> None:
     except processes.StoppedElsewhere:
         raise SystemExit(1) from None
     except (ValueError, OSError, ImportError, TrainingFault, GateFailed, OmegaConfBaseException) as error:
-        raise SystemExit(f"worldsim_training: {one_line(error)}") from None
+        line = f"worldsim_training: {one_line(error)}"
+        if job.mode != RunMode.MULTIRUN or processes.count() > 1:
+            raise SystemExit(line) from None
+        print(line, file=sys.stderr)
+        _given_up.append(job.runtime.output_dir)
+        return
     except BrokenExecutor:
         raise SystemExit("worldsim_training: a recording process died; the same command goes on") from None
     except KeyboardInterrupt:
