@@ -395,8 +395,12 @@ def read_arguments() -> tuple[Config, argparse.Namespace]:
     if args.test and not (args.out / "policy" / "policy.json").is_file():
         parser.error(f"{args.out} holds no policy to test; train one without --test")
     try:
-        args.game = args.game or source_game(world_facts(args.world)["source game"]).name
+        if not (args.real and args.game):
+            imagined = source_game(world_facts(args.world)["source game"], args.game)
+            args.game = args.game or imagined.name
         check_openings(args)
+        if not args.test:
+            game_class(args.game).natives()  # a game that names none cannot be learnt
     except (ValueError, OSError) as error:
         parser.error(str(error))
     given = {name: vars(args)[name] for name in asdict(Config())}

@@ -70,6 +70,10 @@ class Pedal(Bright):
     @classmethod
     def policies(cls):
         return {"random": lambda rng: lambda game: rng.random(1)}
+
+
+class Unnamed(Pedal):
+    choices = ()
 """
 
 
@@ -174,6 +178,20 @@ def test_a_run_in_the_imagined_game_goes_on_where_it_was_ended_and_refuses_other
     with pytest.raises(SystemExit):
         call("--out", "nowhere", "--test")
     assert "nowhere holds no policy to test; train one without --test" in capsys.readouterr().err
+
+
+def test_a_game_of_vectors_that_names_no_choices_is_refused_in_one_line(folder, example, capsys):
+    with pytest.raises(SystemExit):
+        example[1]("--out", "unnamed", "--game", "bright:Unnamed")
+    error = capsys.readouterr().err
+    assert "error: pedal has no table of actions to try one by one; name some in Game.choices" in error
+    assert not (folder / "unnamed").exists()
+
+
+def test_an_adapter_of_another_game_than_the_world_imagines_is_refused_before_training(folder, example, capsys):
+    with pytest.raises(SystemExit):
+        example[1]("--out", "elsewhere", "--game", "minigrid")
+    assert "minigrid is an adapter of MiniGrid-DoorKey-6x6-v0; this world imagines Bright-v0" in capsys.readouterr().err
 
 
 def test_a_player_sees_its_last_frames_oldest_first_and_the_first_for_those_before_it():
