@@ -52,6 +52,16 @@ def test_how_a_world_plays_is_what_its_configuration_says(finished, trained):
     assert {name: getattr(info, name) for name in asked} == asked | {"final_rewards": (1.0, 5.0)}
 
 
+def test_settings_of_ends_that_change_nothing_are_told(finished, trained, capsys):
+    data, said = f"world.data.folder={finished / 'data'}", capsys.readouterr
+    assert run(trained, data, "world.final_rewards=[1.0,5.0]", "world.drawn_end_reward=-3", stage="export")
+    error = said().err
+    assert "warning: world.final_rewards has 5, which the head never says; it says 0, 1\n" in error
+    assert "warning: world.drawn_end_reward changes nothing without world.draws_ends=true\n" in error
+    drawn = ("world.draws_ends=true", "world.drawn_end_reward=-3", "world.final_rewards=[1.0]")
+    assert run(trained, data, *drawn, stage="export") and "warning" not in said().err
+
+
 def test_start_states_are_moments_of_the_policies_asked_for(trained, monkeypatch, capsys):
     monkeypatch.setitem(games.GAMES, "dot", InverseDotGame)
     many = "world.data.frames=1000"  # so that each policy has a held-out episode

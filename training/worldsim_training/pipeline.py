@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -184,6 +184,7 @@ class Pipeline:
             still_levels=self.world.still_levels,
         )
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
+        processes.ask_first(lambda: self._tell_idle(heads.config.rewards))
         denoiser = self._load(self._released()).cpu()
         held_out, length = self._recording("validation"), self.world.model.window
         policies = self._start_policies(held_out)
@@ -191,6 +192,16 @@ class Pipeline:
         world = WorldModel(info, self.game.actions, denoiser, heads, starts)
         processes.ask_first(lambda: replace_folder(self.out / "world", world.save_pretrained))
         return True
+
+    def _tell_idle(self, rewards: Sequence[float]) -> None:
+        """Print a line for each setting of ends that changes nothing in a world whose head tells these rewards."""
+        world, known = self.world, np.float32(rewards)
+        if never := [f"{each:g}" for each in world.final_rewards if np.float32(each) not in known]:
+            told = ", ".join(f"{each:g}" for each in known)
+            seen = f"warning: world.final_rewards has {', '.join(never)}, which the head never says"
+            tqdm.write(f"{seen}; it says {told}", file=sys.stderr)
+        if world.drawn_end_reward is not None and not world.draws_ends:
+            tqdm.write("warning: world.drawn_end_reward changes nothing without world.draws_ends=true", file=sys.stderr)
 
     def _start_policies(self, held_out: Recording) -> tuple[str, ...]:
         """Those asked for; none, which is everybody, and a line that says so, where no held-out episode is theirs."""
