@@ -8,6 +8,7 @@ import torch
 from dot_game import DotGame, InverseDotGame
 from tiny_run import run
 
+from worldsim.models.dit import CausalDiT
 from worldsim.world_model import WorldModel
 from worldsim_envs import games
 from worldsim_training import checkpoint, loop
@@ -60,6 +61,18 @@ def test_settings_of_ends_that_change_nothing_are_told(finished, trained, capsys
     assert "warning: world.drawn_end_reward changes nothing without world.draws_ends=true\n" in error
     drawn = ("world.draws_ends=true", "world.drawn_end_reward=-3", "world.final_rewards=[1.0]")
     assert run(trained, data, *drawn, stage="export") and "warning" not in said().err
+
+
+def test_a_head_that_learnt_on_another_networks_frames_is_not_shipped_with_this_one(finished, trained):
+    data, network = f"world.data.folder={finished / 'data'}", trained / "run" / "consistency" / "network"
+    other = CausalDiT.from_pretrained(network, low_cpu_mem_usage=False)
+    with torch.no_grad():
+        next(other.parameters()).add_(1.0)
+    other.save_pretrained(network)
+    with pytest.raises(ValueError, match="outcomes learnt on frames of another network than .*run stage=outcomes"):
+        run(trained, data, stage="export")
+    assert not (trained / "run" / "world").exists()
+    assert run(trained, data, "world.outcomes.painted=false", stage="export")
 
 
 def test_start_states_are_moments_of_the_policies_asked_for(trained, monkeypatch, capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,8 @@ from worldsim.heads import OutcomeHead
 from worldsim.models.dit import CausalDiT
 from worldsim.rollout import Sampler
 from worldsim.sampler import NOMINAL_STEPS, FewStepSampler, OdeSampler, ode_grid, step_sigmas
-from worldsim.world_info import WorldInfo
-from worldsim.world_model import WorldModel
 from worldsim_envs.games import game_class
-from worldsim_training import collect, dmd, gates, loop, placement, plan, processes, validate
+from worldsim_training import collect, dmd, finished_world, gates, loop, placement, plan, processes, validate
 from worldsim_training.bidirectional import Bidirectional
 from worldsim_training.config import (
     ConsistencyConfig,
@@ -40,7 +38,6 @@ from worldsim_training.episodes import is_whole, looks_whole, read_meta
 from worldsim_training.ode import OdeDistillation
 from worldsim_training.outcomes import Outcomes
 from worldsim_training.provenance import check_game, identity
-from worldsim_training.recorded_starts import recorded_starts
 from worldsim_training.stage_folder import NETWORK, SCORES, SETTINGS, StageFolder, network_hash, replace_folder
 from worldsim_training.teacher_forcing import TeacherForcing
 
@@ -166,51 +163,22 @@ class Pipeline:
 
     def export(self) -> bool:
         """Write the finished world to `<out>/world`."""
-        info = WorldInfo(
-            name=self.world.name,
-            env_id=self.game.env_id,
-            height=self.game.height,
-            width=self.game.width,
-            fps=self.game.fps,
-            window_frames=self.world.model.window,
-            max_episode_steps=self.game.max_episode_steps,
-            shift=self.world.shift,
-            single_sigma=self.world.single_sigma,
-            default_steps=self.world.default_steps,
-            draws_ends=self.world.draws_ends,
-            drawn_end_reward=self.world.drawn_end_reward,
-            final_rewards=tuple(self.world.final_rewards),
-            kept_sigma=self.world.kept_sigma,
-            still_levels=self.world.still_levels,
-        )
+        self._check_painter()
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
-        processes.ask_first(lambda: self._tell_idle(heads.config.rewards))
         denoiser = self._load(self._released()).cpu()
-        held_out, length = self._recording("validation"), self.world.model.window
-        policies = self._start_policies(held_out)
-        starts = recorded_starts(held_out, self.world.starts, length, self.world.data.seed, policies)
-        world = WorldModel(info, self.game.actions, denoiser, heads, starts)
+        world = finished_world.assemble(self.world, self.game, denoiser, heads, self._recording("validation"))
         processes.ask_first(lambda: replace_folder(self.out / "world", world.save_pretrained))
         return True
 
-    def _tell_idle(self, rewards: Sequence[float]) -> None:
-        """Print a line for each setting of ends that changes nothing in a world whose head tells these rewards."""
-        world, known = self.world, np.float32(rewards)
-        if never := [f"{each:g}" for each in world.final_rewards if np.float32(each) not in known]:
-            told = ", ".join(f"{each:g}" for each in known)
-            seen = f"warning: world.final_rewards has {', '.join(never)}, which the head never says"
-            tqdm.write(f"{seen}; it says {told}", file=sys.stderr)
-        if world.drawn_end_reward is not None and not world.draws_ends:
-            tqdm.write("warning: world.drawn_end_reward changes nothing without world.draws_ends=true", file=sys.stderr)
-
-    def _start_policies(self, held_out: Recording) -> tuple[str, ...]:
-        """Those asked for; none, which is everybody, and a line that says so, where no held-out episode is theirs."""
-        asked = tuple(self.world.start_policies)
-        if not asked or {*asked} & {*held_out.policies}:
-            return asked
-        seen = f"warning: no validation episode is of {', '.join(asked)}, which world.start_policies asks for"
-        processes.ask_first(lambda: tqdm.write(f"{seen}: starts are everybody's", file=sys.stderr))
-        return ()
+    def _check_painter(self) -> None:
+        """ValueError where the head learnt on frames of another network than the one that is released."""
+        head, released = StageFolder(self.out / "outcomes"), self._released()
+        noted = head.noted()
+        if self.world.outcomes.painted and noted.get("start", network_hash(released)) != network_hash(released):
+            raise ValueError(
+                f"the head in {head.path} learnt on frames of another network than {released}; "
+                f"delete {head.path} and run stage=outcomes, or release the other with world.release"
+            )
 
     # --- what the stages share ---
 
