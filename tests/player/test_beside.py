@@ -142,6 +142,12 @@ def test_a_recorded_moment_is_a_start_and_the_real_game_gets_there(env, window, 
             chosen(f"{tmp_path / 'data'}{wrong}", env)
     with pytest.raises(FileNotFoundError, match="is no dataset"):
         chosen(str(tmp_path), env)
+    path = tmp_path / "data" / "meta.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"env_id": "Other-v1"}))
+    with pytest.raises(
+        ValueError, match=f"data is a recording of Other-v1; this world imagines {env.model.info.env_id}"
+    ):
+        chosen(str(tmp_path / "data"), env)
 
 
 def test_played_rounds_are_a_dataset_that_training_reads(env, window, make_game, tmp_path):

@@ -69,12 +69,15 @@ class RecordedStarts(Starts):
     """Moments of a dataset, held-out ones where it has any.
 
     folder: of the dataset; asked: "" or "SPLIT/NUMBER" or "SPLIT/NUMBER:FRAME", where the ring begins; past: frames
-    before each moment; shape: (H, W, 3) of a frame. ValueError or FileNotFoundError in one line for anything else.
+    before each moment; shape: (H, W, 3) of a frame; env_id: of the game. ValueError or FileNotFoundError in one line
+    for anything else.
     """
 
-    def __init__(self, folder: Path, asked: str, *, past: int, shape: tuple[int, ...]) -> None:
+    def __init__(self, folder: Path, asked: str, *, past: int, shape: tuple[int, ...], env_id: str) -> None:
         self._folder, self._past = folder, past
         meta = read_meta(folder)
+        if (seen := meta.get("env_id", env_id)) != env_id:
+            raise ValueError(f"{folder} is a recording of {seen}; this world imagines {env_id}")
         if (meta["height"], meta["width"]) != shape[:2]:
             seen = f"{meta['height']}x{meta['width']}"
             raise ValueError(f"frames of {folder} are {seen}; this world's are {shape[0]}x{shape[1]}")
@@ -122,8 +125,9 @@ def chosen(text: str | None, env) -> Starts:
         raise FileNotFoundError(
             f"start {text!r} is none; give a number 0..{most}, or a dataset: FOLDER[:SPLIT/NUMBER[:FRAME]]"
         )
-    past = env.model.info.window_frames
-    return RecordedStarts(folder, ":".join(words[cut:]), past=past, shape=env.observation_space.shape)
+    info, asked = env.model.info, ":".join(words[cut:])
+    shape = env.observation_space.shape
+    return RecordedStarts(folder, asked, past=info.window_frames, shape=shape, env_id=info.env_id)
 
 
 def _name(entry: Mapping[str, Any]) -> str:
