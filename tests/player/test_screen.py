@@ -173,6 +173,11 @@ def test_the_help_names_every_command_and_every_action(window):
     assert {meaning for _, meaning in controls.help_rows(tiny_actions())} == set(tiny_actions().keys)
 
 
+def test_the_help_of_the_real_game_names_no_command_that_it_refuses():
+    keys = " ".join(key for key, _ in controls.command_rows(tiny_actions(), real=True)).split()
+    assert keys == ["Tab", ".", "-", "Backspace", "N", "R", "M", "F", "H", "Esc"]
+
+
 def test_a_key_that_plays_commands_nothing_and_the_help_says_so(monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     spec = ActionSpec([Channel("next"), Channel("two")], keys={"next": ("n",), "two": ("2",)})

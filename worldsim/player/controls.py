@@ -24,12 +24,14 @@ HELP = (
     ("Tab", "pause"), (".", "one frame, while paused"), ("-", "slow motion: 1/2, 1/4, full"),
     ("Backspace", "hold to rewind"), ("N", "new round"), ("F5  F9", "save, load"), ("F6", "next slot"),
     ("1  2  4", "network calls a frame"), ("P", "repaint the last seconds"), ("R", "record, stop recording"),
-    ("M", "you, random or the agent"), ("T", "the real game beside"), ("K", "fork: two futures"),
+    ("M", "you, random or an --agent"), ("T", "the real game beside"), ("K", "fork: two futures"),
     ("X", "take the other future"), ("B", "begin at the next start"), ("V", "the next temperament"),
     ("F", "figures"), ("H", "these keys"), ("Esc", "quit"),
 )  # fmt: skip
 
 STEPS = ("1", "2", "4")
+IMAGINED = {"save", "load", "slot", "repaint", "truth", "fork", "swap", "start", "condition", *STEPS}
+"""Commands that the real game in a world's place does not know."""
 STATES = {"new", "start", "save", "load", "repaint", "single", *STEPS}
 """Commands that name where the game shall be. Given again before the game could answer, they mean the same wish."""
 
@@ -131,14 +133,17 @@ def help_rows(spec: ActionSpec) -> list[tuple[str, str]]:
     return [("  ".join(name.capitalize() for name in names), channel) for channel, names in spec.keys.items()]
 
 
-def command_rows(spec: ActionSpec, commands: Mapping[str, str] = COMMANDS) -> list[tuple[str, str]]:
+def command_rows(
+    spec: ActionSpec, commands: Mapping[str, str] = COMMANDS, *, real: bool = False
+) -> list[tuple[str, str]]:
     """Keys and meaning of the commands, without the keys that play in this world: there they command nothing.
 
-    commands: key -> command, as the player has it. What changes conditions is left out where there are none.
+    commands: key -> command, as the player has it. What changes conditions is left out where there are none; real: and
+    so are the commands of imagined games.
     """
     taken = set(key_names(spec))
-    if not spec.conditions:
-        commands = {key: name for key, name in commands.items() if name != "condition"}
+    unknown = IMAGINED if real else set() if spec.conditions else {"condition"}
+    commands = {key: name for key, name in commands.items() if name not in unknown}
     rows = []
     for usual, meaning in HELP:
         named = [COMMANDS.get(LONG.get(key, key.lower()), REWIND) for key in usual.split()]

@@ -99,8 +99,8 @@ class Window:
             hud.draw_captions(self._canvas, self._panes(pane, frame.shape[1]), status.captions)
         if self._help:
             actions = self._keymap.actions
-            rows, commands = controls.help_rows(actions), controls.command_rows(actions, self._keymap.commands)
-            hud.draw_help(self._canvas, field, rows, commands)
+            commands = controls.command_rows(actions, self._keymap.commands, real=status.real)
+            hud.draw_help(self._canvas, field, controls.help_rows(actions), commands)
         pygame.display.flip()
 
     def close(self) -> None:
