@@ -202,6 +202,9 @@ def test_a_player_sees_its_last_frames_oldest_first_and_the_first_for_those_befo
         assert player(frame).shape == (1,)
         seen.append(player._seen[0, :, 0, 0, 0].tolist())
     assert seen == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]]
+    player.reset()
+    player(frames[2])
+    assert player._seen[0, :, 0, 0, 0].tolist() == [2, 2, 2]
 
 
 def test_a_policy_comes_back_from_its_folder_and_a_damaged_or_foreign_one_is_one_line(folder, tmp_path):

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import chain, combinations, cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import numpy as np
 from worldsim.action import ActionSpec
 from worldsim.names import did_you_mean
 from worldsim.player.controls import RandomHands
+from worldsim.player.hands import Agent
 from worldsim_envs.games.policies import HeldRandom
 from worldsim_envs.real import plain
 from worldsim_envs.role import Role
@@ -22,8 +24,16 @@ from worldsim_envs.role import Role
 if TYPE_CHECKING:
     from worldsim_envs.env import WorldEnv
 
-Agent = Callable[[np.ndarray], Any]
-"""Chooses a native action for the frame (H, W, 3) uint8 on the screen."""
+
+@dataclass(frozen=True)
+class _Remembering:
+    """An agent that forgets what it saw by `reset`."""
+
+    act: Agent
+    reset: Callable[[], None]
+
+    def __call__(self, observation: np.ndarray) -> Any:
+        return self.act(observation)
 
 
 def load_agent(name: str, env: WorldEnv, rng: np.random.Generator, *, others: Iterable[str] = ()) -> Agent:
@@ -90,11 +100,16 @@ def _scripted_agent(path: Path, rng: np.random.Generator) -> Agent:
     act = getattr(module, "act", None)
     if not callable(act):
         raise ValueError(f"agent file {str(path)!r} defines no act(observation, rng)")
-    return lambda observation: act(observation, rng)
+    return _remembering(lambda observation: act(observation, rng), module)
+
+
+def _remembering(agent: Agent, owner: object) -> Agent:
+    """The agent with its owner's `reset`, where there is one."""
+    reset = getattr(owner, "reset", None)
+    return _Remembering(agent, reset) if callable(reset) else agent
 
 
 def _policy_agent(path: Path, env: WorldEnv, rng: np.random.Generator) -> Agent:
-    """A policy in its folder. In the first frames of a new scene it still sees the last ones of the scene before."""
     from worldsim_envs.pixel_policy import PixelPolicy, PolicyPlayer, check_policy  # here, because it loads torch
 
     policy = PixelPolicy.from_pretrained(path)
@@ -102,7 +117,7 @@ def _policy_agent(path: Path, env: WorldEnv, rng: np.random.Generator) -> Agent:
     def load(role: Role) -> Agent:
         check_policy(policy, env.observation_space.shape, role.actions, path)
         player = PolicyPlayer(policy, rng)
-        return lambda observation: plain(player(observation[None])[0])
+        return _remembering(lambda observation: plain(player(observation[None])[0]), player)
 
     return _in_its_role(env.actions, load)
 
@@ -124,4 +139,4 @@ def _in_its_role(actions: ActionSpec, load: Callable[[Role], Agent]) -> Agent:
 
 
 def _acting_whole(agent: Agent, role: Role, actions: ActionSpec) -> Agent:
-    return lambda observation: actions.decode(role.encode(agent(observation)))
+    return _remembering(lambda observation: actions.decode(role.encode(agent(observation))), agent)

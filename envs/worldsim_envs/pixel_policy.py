@@ -124,6 +124,10 @@ class PolicyPlayer:
         self.policy, self.rng = policy, rng
         self._seen = past
 
+    def reset(self) -> None:
+        """Forget the frames of all games: the next ones are their first."""
+        self._seen = None
+
     @torch.no_grad()
     def __call__(self, frames: np.ndarray) -> np.ndarray:
         """Native actions, (B,) int64 or (B, A) float32, for the present frames (B, H, W, 3) uint8."""

@@ -5,8 +5,9 @@ nothing else of the real game reaches the world. With --real the real game alone
 as one that learnt in the world is tried. Agents: `random` (held 1 to 8 frames), `noop`, another of the policies that
 recordings are made by, such as take_cover's `dodger`, who knows the real game's state, a .json file with a list of the
 game's own actions (repeated from its start), a .py file that defines act(observation, rng) -> action, where
-observation is the frame on the screen (H, W, 3) uint8 and rng a numpy Generator, the .zip of Stable-Baselines3's PPO or
-A2C, or the folder of a policy that examples/ppo_boxing.py has trained.
+observation is the frame on the screen (H, W, 3) uint8 and rng a numpy Generator, and, if it remembers, reset(), which
+is called before each new scene; the .zip of Stable-Baselines3's PPO or A2C, or the folder of a policy that
+examples/ppo_boxing.py has trained.
 
 The clip is an .mp4, a .gif or a .webp. An mp4 is H.264 in yuv420p, which every common player opens; at an even scale
 each game pixel covers whole chroma samples, so that its colour stays sharp.
@@ -28,6 +29,7 @@ from tqdm import tqdm
 from worldsim.action import ActionSpec
 from worldsim.arguments import add_compile, make_room_for, natural, positive
 from worldsim.player.clip import check_clip_name, whole, write_film
+from worldsim.player.hands import forget
 from worldsim.replay import Replay, Round
 from worldsim_envs.agents import Agent, load_agent
 from worldsim_envs.env import WorldEnv
@@ -135,6 +137,7 @@ def film(
     with tqdm(total=length, desc="recording", unit="frame") as progress:
         while progress.n < length:
             scenes.append(_begin(env, game, rng, imagined))
+            forget(agent)
             ended = False
             while progress.n < length and not ended:
                 ended = _continue(scenes[-1], env, game, agent)

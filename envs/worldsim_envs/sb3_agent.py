@@ -54,6 +54,10 @@ class Stacked:
         self._policy = policy
         self._seen: deque[np.ndarray] = deque(maxlen=count)
 
+    def reset(self) -> None:
+        """Forget the frames: the next one is the first."""
+        self._seen.clear()
+
     def __call__(self, frame: np.ndarray) -> Any:
         """The action for a frame (H, W, 3) uint8."""
         while len(self._seen) < self._seen.maxlen - 1:

@@ -203,6 +203,16 @@ def test_a_new_scene_begins_where_an_episode_ends(world):
         assert len(scene.frames[record.IMAGINED]) == len(scene.actions) + 1 == len(scene.rewards[record.IMAGINED]) + 1
 
 
+def test_an_agent_that_remembers_forgets_before_each_new_scene(world, tmp_path):
+    (tmp_path / "a.py").write_text(
+        "seen = 0\n\ndef act(observation, rng):\n    global seen\n    seen += 1\n    return seen\n\n"
+        "def reset():\n    global seen\n    seen = 0\n"
+    )
+    env = WorldEnv(world, max_episode_steps=4)
+    scenes = record.film(env, None, record.load_agent(str(tmp_path / "a.py"), env, rng()), 10, rng())
+    assert [scene.actions for scene in scenes] == [[1, 2, 3, 4], [1, 2, 3, 4], [1, 2]]
+
+
 @pytest.mark.atari
 def test_real_and_imagined_begin_alike_and_get_the_same_actions(square_world, tmp_path, capsys):
     env = WorldEnv(square_world)

@@ -62,6 +62,8 @@ def test_an_agent_acts_as_its_model_does_on_the_frames_it_was_trained_on(trained
     seen = [np.concatenate(list(padded[i : i + stacked]), axis=2) for i in range(12)]
     wanted = [int(model.predict(each, deterministic=True)[0]) for each in seen]
     assert [int(agent(frame)) for frame in frames] == wanted and len(set(wanted)) > 1
+    agent.reset()
+    assert [int(agent(frame)) for frame in frames] == wanted
 
 
 class Small(Noise):

@@ -218,6 +218,43 @@ def test_m_hands_over_to_the_agent_after_the_random_player(env, window, make_gam
     assert hand.game.status().hands == "you" and hand.game.session.timeline.actions == [0, UP, 0]
 
 
+class Counting:
+    """An agent that counts the frames it was shown since it forgot."""
+
+    def __init__(self):
+        self.seen = 0
+
+    def __call__(self, frame):
+        self.seen += 1
+        return UP
+
+    def reset(self):
+        self.seen = 0
+
+
+def test_the_agent_forgets_whenever_what_comes_does_not_follow_on_what_it_saw(env, window, make_game):
+    agents = []
+    hand = Hand(make_game(env, load_agent=lambda: agents.append(Counting()) or agents[-1]), window)
+
+    def seen():
+        hand.turns(3)
+        return agents[0].seen
+
+    hand.turn("m", "m")
+    hand.turn("f5")
+    assert seen() == 5  # one with each turn
+    hand.turn("n")
+    assert seen() == 4
+    hand.turn("f9")
+    assert seen() == 4
+    press("backspace")
+    hand.turns(2)
+    release("backspace")
+    assert seen() == 3
+    hand.turn("m", "m", "m")
+    assert seen() == 4
+
+
 def test_an_agent_that_plays_both_futures_sees_the_last_frames_of_each_alone(world, tmp_path, monkeypatch):
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     monkeypatch.chdir(tmp_path)

@@ -277,6 +277,7 @@ class Game:
         seed = self.session.timeline.seed + 1
         self._start = self._truth.begin(seed, start) if self._truth else start
         self.session.new_round(seed, self._start.past)
+        self._hands.forget()
         self._unkept = 0
         self._recorder.follow(self.session.timeline)
 
@@ -328,6 +329,7 @@ class Game:
             self._close_fork()
             return
         self._others_hands = self._others_hands or self._new_hands(1)
+        self._others_hands.forget()
         self._leave_rewind()
         self._close_truth()
         self._fork = Fork(self.session)
@@ -376,6 +378,7 @@ class Game:
         self._leave_rewind()
         self._keep_episode()
         self.session.restore(*saved)
+        self._hands.forget()
         self._unkept = len(self.session.timeline)  # what led there was kept with the round it was of
         self._start = Start("a saved game", self.session.timeline.past)
         self._close_beside()
@@ -437,6 +440,7 @@ class Game:
 
     def _land(self) -> None:
         self.session.back_to(self._rewound)
+        self._hands.forget()
         self._unkept = min(self._unkept, self._rewound)
         if self._truth:
             self._truth.back_to(self._rewound)

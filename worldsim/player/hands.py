@@ -13,7 +13,13 @@ from worldsim.player.controls import RandomHands
 YOU, RANDOM, AGENT = "you", "random", "agent"
 
 Agent = Callable[[np.ndarray], Any]
-"""Chooses one of the source game's own actions for the frame (H, W, 3) uint8 on the screen."""
+"""Chooses one of the source game's own actions for the frame (H, W, 3) uint8 on the screen. One that remembers frames
+may have `reset()`, which forgets them."""
+
+
+def forget(agent: Agent) -> None:
+    """Let the agent's next frame be its first, where it has a way to."""
+    getattr(agent, "reset", lambda: None)()
 
 
 class Hands:
@@ -46,6 +52,12 @@ class Hands:
         """The next player's turn: you, random, the agent, you."""
         names = [YOU, *self._players]
         self.name = names[(names.index(self.name) + 1) % len(names)]
+        self.forget()
+
+    def forget(self) -> None:
+        """What comes next does not follow on what the agent saw last."""
+        for player in self._players.values():
+            forget(player)
 
     def act(self, frame: np.ndarray, pressed: np.ndarray) -> Any:
         """The action of whose turn it is. frame: now on the screen; pressed: (A,) channel vector of the keys."""
