@@ -105,6 +105,10 @@ def _paid_ever_more(game, action):
     return game._frame.copy(), game.paid, game.paid == 33.0
 
 
+def keyed(key):
+    return ActionSpec([Channel("go")], [[0], [1], [0.5]], keys={"go": [key]})
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -126,6 +130,9 @@ def _paid_ever_more(game, action):
         ({"env_module": "slidegame"}, "slide does not start: No module named 'slidegame'"),
         ({"env_kwargs": {"wind": 1}}, r"does not start with env_kwargs \{'wind': 1\}: .*'wind'"),
         ({"packages": ("slidegame",)}, "slide.packages has 'slidegame', which is not installed"),
+        ({"actions": keyed("lefft")}, "slide's keys of 'go': unknown key name 'lefft'; use pygame's names"),
+        ({"actions": keyed("pageup")}, "slide's keys of 'go': 'pageup' is heard as 'page up'; name it so"),
+        ({"actions": keyed("backspace")}, "slide's keys of 'go': 'backspace' takes frames back; give another"),
         ({"fps": 0}, "has fps 0; it must be at least 1"),
         ({"max_episode_steps": 0}, "has max_episode_steps 0; it must be at least 1"),
         ({"reward": lambda self, reward: float("nan")}, "a reward that is no finite number"),

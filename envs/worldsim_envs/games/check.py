@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 
+from worldsim.player.controls import REWIND
 from worldsim_envs.games import Game, game_class
 
 Step = tuple[np.ndarray, float, bool]
@@ -22,6 +24,7 @@ MOST_REWARDS = 32  # in one play: a recording holds many, and 64 are too many fo
 def check_game(kind: type[Game], *, steps: int = 60, seed: int = 0) -> None:
     """Play a game under each of its policies and hold it to the contract of `Game`; ValueError for the first breach."""
     _check_facts(kind)
+    _check_keys(kind)
     if kind.height % REDUCTION or kind.width % REDUCTION:
         raise ValueError(f"{kind.name} is {kind.height}x{kind.width}; both must be multiples of {REDUCTION}")
     if "random" not in kind.policies():
@@ -57,6 +60,24 @@ def _check_facts(kind: type[Game]) -> None:
         first = next(i for i, row in enumerate(table) if (table[:i] == row).all(axis=1).any())
         seen = f"{kind.name}'s table has {table[first].tolist()} for {kind.actions.label(first)}, as for another action"
         raise ValueError(f"{seen}: no world could tell them apart; give each a row of its own")
+
+
+def _check_keys(kind: type[Game]) -> None:
+    """Hold the keys to those that the player's window hears, where pygame is installed to tell."""
+    if find_spec("pygame") is None:
+        return
+    from worldsim.window import key_name
+
+    for channel, keys in kind.actions.keys.items():
+        for key in keys:
+            try:
+                heard = key_name(key)
+            except ValueError as error:
+                raise ValueError(f"{kind.name}'s keys of {channel!r}: {error}") from None
+            if heard != key:
+                raise ValueError(f"{kind.name}'s keys of {channel!r}: {key!r} is heard as {heard!r}; name it so")
+            if key == REWIND:
+                raise ValueError(f"{kind.name}'s keys of {channel!r}: {key!r} takes frames back; give another")
 
 
 def _check_rewards(game: Game, played: list[Step]) -> None:
