@@ -163,8 +163,8 @@ class Pipeline:
 
     def export(self) -> bool:
         """Write the finished world to `<out>/world`."""
-        self._check_painter()
         heads = OutcomeHead.from_pretrained(self._result("outcomes"), low_cpu_mem_usage=False, use_safetensors=True)
+        self._check_painter()
         denoiser = self._load(self._released()).cpu()
         world = finished_world.assemble(self.world, self.game, denoiser, heads, self._recording("validation"))
         processes.ask_first(lambda: replace_folder(self.out / "world", world.save_pretrained))
