@@ -12,6 +12,7 @@ PACKAGES = {"worldsim": ROOT, "worldsim_envs": ROOT / "envs", "worldsim_training
 
 # Module of worldsim -> its layer; a module imports only from layers below its own.
 LAYERS = {
+    "worldsim.checks": -1,
     "worldsim.names": -1,
     "worldsim.resident": 0,
     "worldsim.action": 0,
@@ -55,6 +56,7 @@ LAYERS = {
 TORCH_FREE = {
     "worldsim.action",
     "worldsim.arguments",
+    "worldsim.checks",
     "worldsim.names",
     "worldsim.resident",
     "worldsim.budget",

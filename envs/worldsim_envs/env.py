@@ -13,9 +13,10 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 
 from worldsim.action import ActionSpec
+from worldsim.checks import is_whole
 from worldsim_envs.faults import NOT_FINITE
 from worldsim_envs.games import game_name
-from worldsim_envs.rules import NO_LIMIT, Rules, is_whole, tensor
+from worldsim_envs.rules import NO_LIMIT, Rules, tensor
 from worldsim_envs.save_state import SaveState, checked, generator
 
 if TYPE_CHECKING:

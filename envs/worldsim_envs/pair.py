@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
+from worldsim.checks import is_whole
 from worldsim_envs.encounter.env import EncounterEnv
-from worldsim_envs.encounter.game import SLOTS
+from worldsim_envs.encounter.game import SLOTS, check_no_steps
 from worldsim_envs.encounter.rules import BUTTONS
 from worldsim_envs.env import WorldEnv
 from worldsim_envs.games.encounter import Encounter
-from worldsim_envs.rules import NO_LIMIT, is_whole
+from worldsim_envs.rules import NO_LIMIT
 
 try:
     from pettingzoo import ParallelEnv
@@ -61,8 +62,7 @@ class EncounterParallelEnv(ParallelEnv):
         if not is_whole(max_episode_steps) or max_episode_steps < 1:
             raise ValueError(f"max_episode_steps={max_episode_steps!r}; give a number of frames from 1")
         if isinstance(world, str) and world == GAME:
-            if steps is not None:
-                raise ValueError(f"steps={steps!r}; the source game has no network, so leave it out or name a world")
+            check_no_steps(steps)
             self._env: gym.Env = EncounterEnv(npcs=1 if npcs is None else npcs, render_mode=render_mode)
         elif npcs is not None:
             raise ValueError(f"npcs={npcs!r}; a world has its own number of them, so leave it out")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium as gym
 import numpy as np
 
+from worldsim.checks import checked_steps, is_whole
 from worldsim_envs.role import Role
 
 if TYPE_CHECKING:
@@ -112,10 +113,7 @@ class Rules:
 
     def checked_steps(self, steps: int) -> int:
         """A number of denoising steps that this world knows; ValueError for any other."""
-        choices = self.model.info.step_choices
-        if not is_whole(steps) or steps not in choices:
-            raise ValueError(f"steps={steps!r}; this world paints in {', '.join(map(str, choices))} denoising steps")
-        return int(steps)
+        return checked_steps(steps, self.model.info.step_choices)
 
     def checked_options(self, options: dict[str, Any] | None) -> dict[str, Any]:
         """The options of a reset, checked; `WorldEnv.reset` tells what they are."""
@@ -180,11 +178,6 @@ def known_options(options: Mapping[str, Any] | None, known: Sequence[str]) -> di
         if name not in known:
             raise ValueError(f"unknown reset option {name!r}; use {', '.join(known)}")
     return dict(options or {})
-
-
-def is_whole(value: object) -> bool:
-    """Whether a value is a whole number, Python's or numpy's, and not a truth value."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def frame_limit(asked: int | None, world: int | None) -> int | None:

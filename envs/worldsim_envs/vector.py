@@ -13,8 +13,9 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
 from worldsim.action import ActionSpec
+from worldsim.checks import is_whole
 from worldsim_envs.faults import NOT_FINITE, BoundedLoader, StartLoader, describe, fault_infos
-from worldsim_envs.rules import OPTIONS, Beginning, Rules, is_whole, known_options, tensor
+from worldsim_envs.rules import OPTIONS, Beginning, Rules, known_options, tensor
 from worldsim_envs.save_state import SaveState, checked, generator
 
 if TYPE_CHECKING:

@@ -173,8 +173,7 @@ class Pipeline:
     def _check_painter(self) -> None:
         """ValueError where the head learnt on frames of another network than the one that is released."""
         head, released = StageFolder(self.out / "outcomes"), self._released()
-        noted = head.noted()
-        if self.world.outcomes.painted and noted.get("start", network_hash(released)) != network_hash(released):
+        if self.world.outcomes.painted and head.noted().get("start") not in (None, network_hash(released)):
             raise ValueError(
                 f"the head in {head.path} learnt on frames of another network than {released}; "
                 f"delete {head.path} and run stage=outcomes, or release the other with world.release"

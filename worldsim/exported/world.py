@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from worldsim.action import ActionSpec
+from worldsim.checks import checked_steps, is_whole
 from worldsim.exported.folder import GRAPHS, graph_file, read_folder
 from worldsim.exported.noise import END_STREAM, Quantiles, Stream
 
@@ -60,7 +61,7 @@ class OnnxWorld:
     """
 
     def __init__(self, folder: str | Path, *, threads: int | None = None) -> None:
-        if threads is not None and (not _is_whole(threads) or threads < 1):
+        if threads is not None and (not is_whole(threads) or threads < 1):
             raise ValueError(f"threads={threads!r}; give a number from 1, or None for all cores")
         index, arrays = read_folder(folder)
         self.info: dict = index["world"]
@@ -100,15 +101,12 @@ class OnnxWorld:
 
     def check_start(self, start: int) -> None:
         """ValueError in one line for a start that there is not."""
-        if not _is_whole(start) or not 0 <= start < len(self.start_frames):
+        if not is_whole(start) or not 0 <= start < len(self.start_frames):
             raise ValueError(f"start={start!r}; this world has start states 0..{len(self.start_frames) - 1}")
 
     def checked_steps(self, steps: int) -> int:
         """A number of denoising steps that this world knows; ValueError in one line for any other."""
-        if not _is_whole(steps) or steps not in self.sigmas:
-            known = ", ".join(map(str, self.sigmas))
-            raise ValueError(f"steps={steps!r}; this world paints in {known} denoising steps")
-        return int(steps)
+        return checked_steps(steps, self.sigmas)
 
     def step(self, state: OnnxState, action: np.ndarray, *, steps: int | None = None) -> OnnxStep:
         """Change the state by one frame under an action vector (A,), painted in `steps` network calls.
@@ -225,10 +223,6 @@ class Graph:
         shapes = {each.name.removeprefix("new."): each for each in self.session.get_outputs()}
         kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64}
         return {name: np.zeros(shapes[name].shape, kinds[shapes[name].type]) for name in names}
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _to_network(pixels: np.ndarray) -> np.ndarray:

@@ -91,6 +91,12 @@ def intent(held: Sequence[bool]) -> Intent:
     return Intent(int(held[1]) - int(held[0]), gesture)
 
 
+def check_no_steps(steps: int | None) -> None:
+    """ValueError in one line where denoising steps are asked of the source game."""
+    if steps is not None:
+        raise ValueError(f"steps={steps!r}; the source game has no network, so leave it out or name a world")
+
+
 def check_temperament(name: str) -> None:
     """ValueError in one line, with the nearest name, for a temperament that there is not."""
     if name not in TEMPERAMENTS:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from worldsim_envs.encounter.game import check_temperament
+from worldsim.checks import is_whole
+from worldsim_envs.encounter.game import check_no_steps, check_temperament
 from worldsim_envs.npc.clip import Clip
 from worldsim_envs.npc.script import read_button, read_script
 from worldsim_envs.npc.stage import GameStage, WorldStage, walk_up
-from worldsim_envs.rules import is_whole
 
 if TYPE_CHECKING:
     from worldsim.world_model import WorldModel
@@ -69,8 +69,8 @@ class NPCScene:
             raise ValueError(f"seed={seed!r}; give a whole number from 0")
         opening = walk_up(int(seed), temperament)
         is_game = isinstance(world, str) and world == GAME
-        if is_game and steps is not None:
-            raise ValueError(f"steps={steps!r}; the source game has no network, so leave it out or name a world")
+        if is_game:
+            check_no_steps(steps)
         self._stage = (
             GameStage(opening) if is_game else WorldStage(world, opening, int(seed), steps=steps, device=device)
         )
